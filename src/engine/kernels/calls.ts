@@ -1,0 +1,190 @@
+/**
+ * Every kernel call there is: plain records that name a kernel, its tensors and its static parameters. They can be
+ * printed, compared and run by any device. Sizes that change from step to step (T tokens, R logit rows, work items)
+ * are not here: kernels read them from the metadata buffer (plan/stepMeta.ts).
+ *
+ * Shapes: T tokens of the dense batch (capacity B), R logit rows, H hidden, F intermediate, V vocabulary, Hq query
+ * heads, Hkv KV heads, D head dimension, E experts, X experts per token, P pages, S page size.
+ */
+import type { DType, TensorView } from '../device.ts';
+import type { StepMetaLayout } from '../plan/stepMeta.ts';
+
+/** Which counter of the metadata gives the number of rows. */
+export type RowCount = 'tokens' | 'logitRows';
+
+interface CallBase {
+  /** For people: "layers.3.qkv". */
+  label: string;
+  /** The step metadata. */
+  meta: TensorView; // [layout.words] u32
+  layout: StepMetaLayout;
+  /** Workgroup budget; any value from 1 up gives the same result. Default: the kernel's own choice for the target. */
+  workgroups?: number;
+}
+
+/** out[t] = table[tokenIds[t] - rowStart] for tokens whose id lies in [rowStart, rowStart + rows). Others untouched. */
+export interface EmbedCall extends CallBase {
+  kernel: 'embed';
+  table: TensorView; // [rows, H] f32 | f16: one piece of the embedding table
+  rowStart: number; // first token id of this piece
+  sampled: TensorView; // [requests, SAMPLED_WORDS] u32 of the step before, for ids with FROM_SAMPLED
+  out: TensorView; // [B, H] f32
+}
+
+/**
+ * rows 'tokens': x[t] += residual[t] (when there is one); out[t] = x[t] / rms(x[t]) * weight.
+ * rows 'logitRows': out[r] = norm(x[logitRows[r]] + residual[logitRows[r]]); x is not changed.
+ */
+export interface RmsNormCall extends CallBase {
+  kernel: 'rms_norm';
+  rows: RowCount;
+  x: TensorView; // [B, H] f32, read and written when there is a residual and rows is 'tokens'
+  residual?: TensorView; // [B, H] f32
+  weight: TensorView; // [H] f32
+  out: TensorView; // [B or requests, H] f32 | f16
+  epsilon: number;
+}
+
+/**
+ * out[m, outColumn + n] = sum_k a[m, k] * w[n, k] + bias[n], m < rows.
+ * epilogue 'silu_mul': w is [2F, K] (gate rows, then up rows), out[m, f] = silu(a.w[f]) * (a.w[F + f]); no bias.
+ */
+export interface GemmCall extends CallBase {
+  kernel: 'gemm';
+  rows: RowCount;
+  /** Most rows that this program is for: the chooser picks the variant from it. */
+  maxRows: number;
+  a: TensorView; // [capacity, K] f32 | f16
+  w: TensorView; // [N, K] f32 | f16
+  bias?: TensorView; // [N] f32
+  out: TensorView; // [capacity, ldc] f32 | f16
+  outColumn: number; // 0 unless the weight is one piece of a larger tensor
+  epilogue: 'none' | 'silu_mul';
+}
+
+/**
+ * Per-head q/k RMSNorm (when weights are given), rotary embedding (half-split pairs: i and i + D/2, as Hugging Face
+ * checkpoints store them), q to its own buffer, k and v appended to the KV pages at kvSlots[t].
+ */
+export interface RopeAppendCall extends CallBase {
+  kernel: 'rope_append';
+  qkv: TensorView; // [B, (Hq + 2 Hkv) * D] f32 | f16
+  qNorm?: TensorView; // [D] f32
+  kNorm?: TensorView; // [D] f32
+  epsilon: number;
+  table: TensorView; // [positions, D/2, 2] f32: cos, sin of each position (attention factor included)
+  q: TensorView; // [B, Hq, D] f32 | f16
+  kCache: TensorView; // [P, Hkv, S, D] f32 | f16
+  vCache: TensorView; // same
+  heads: number;
+  kvHeads: number;
+  headDim: number; // even
+  pageSize: number;
+}
+
+/**
+ * Paged attention over the work items of one tile size (plan/attention.ts). Causal: query token i of a request with
+ * qLen, kvLen sees KV positions <= kvLen - qLen + i, and, with a sliding window W, > kvLen - qLen + i - W.
+ * An item writes `out` itself when its tile is not split, else the partial result and its base-2 log-sum-exp.
+ */
+export interface AttentionCall extends CallBase {
+  kernel: 'attention';
+  tile: 16 | 128;
+  q: TensorView; // [B, Hq, D] f32 | f16
+  kCache: TensorView; // [P, Hkv, S, D] f32 | f16
+  vCache: TensorView;
+  out: TensorView; // [B, Hq, D] f32 | f16
+  partialOut: TensorView; // [partialRows, D] f32
+  partialLse: TensorView; // [partialRows] f32, -inf-like (<= -1e30) for an empty range
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  pageSize: number;
+  scale: number; // usually 1 / sqrt(D)
+  slidingWindow?: number;
+}
+
+/** Combines the partial rows of split tiles: out = sum 2^(lse_i - max) o_i / sum 2^(lse_i - max). */
+export interface MergeCall extends CallBase {
+  kernel: 'merge';
+  partialOut: TensorView; // [partialRows, D] f32
+  partialLse: TensorView; // [partialRows] f32
+  out: TensorView; // [B, Hq, D] f32 | f16
+  headDim: number;
+}
+
+/** out[t, f] = silu(gateUp[t, f]) * gateUp[t, F + f]. For MoE the rows are T * rowsPerToken. */
+export interface SiluMulCall extends CallBase {
+  kernel: 'silu_mul';
+  gateUp: TensorView; // [rows, 2F] f32 | f16
+  out: TensorView; // [rows, F] f32 | f16
+  rowsPerToken: number; // 1, or X after a grouped GEMM
+}
+
+/**
+ * Softmax over E router logits, top X experts (ties: lower index first), weights renormalised when asked, and the
+ * (token, choice) slots sorted by expert, in token order within an expert.
+ */
+export interface RouteCall extends CallBase {
+  kernel: 'route';
+  logits: TensorView; // [B, E] f32
+  topK: number; // X
+  normalize: boolean;
+  weights: TensorView; // [B, X] f32
+  /** slot s (0 <= s < T*X, sorted by expert) belongs to (token, choice) slotSource[s] = token * X + choice. */
+  slotSource: TensorView; // [B * X] u32
+  expertStart: TensorView; // [E + 1] u32: first slot of each expert
+}
+
+/**
+ * Grouped GEMM: for slot s of expert e: out[o, n] = sum_k a[i, k] * w[e, n, k] with
+ * gather 'token': i = slotSource[s] / X, o = s;  gather 'slot': i = s, o = slotSource[s] (back to token order).
+ */
+export interface MoeGemmCall extends CallBase {
+  kernel: 'moe_gemm';
+  maxRows: number; // most slots this program is for
+  gather: 'token' | 'slot';
+  topK: number;
+  a: TensorView; // [B or B * X, K] f32 | f16
+  w: TensorView; // [experts, N, K] f32 | f16: one piece of the experts
+  expertFirst: number; // first expert of this piece; slots of other experts are left untouched
+  slotSource: TensorView;
+  expertStart: TensorView;
+  out: TensorView; // [B * X, N] f32 | f16
+}
+
+/** out[t] = sum_x weights[t, x] * y[t * X + x]. */
+export interface MoeCombineCall extends CallBase {
+  kernel: 'moe_combine';
+  topK: number;
+  y: TensorView; // [B * X, H] f32
+  weights: TensorView; // [B, X] f32
+  out: TensorView; // [B, H] f32
+}
+
+/** One token for each logit row from its SAMPLE parameters; see plan/stepMeta.ts for the order of operations. */
+export interface SampleCall extends CallBase {
+  kernel: 'sample';
+  logits: TensorView; // [requests, V] f32, changed in place by adjustments
+  sampled: TensorView; // [requests, SAMPLED_WORDS] u32
+  /** Room for partial results of the rows' chunks; sampleScratchBytes() gives its size. */
+  scratch: TensorView;
+}
+
+export type KernelCall =
+  | EmbedCall
+  | RmsNormCall
+  | GemmCall
+  | RopeAppendCall
+  | AttentionCall
+  | MergeCall
+  | SiluMulCall
+  | RouteCall
+  | MoeGemmCall
+  | MoeCombineCall
+  | SampleCall;
+
+export type KernelName = KernelCall['kernel'];
+export type CallOf<K extends KernelName> = Extract<KernelCall, { kernel: K }>;
+
+export type { DType };
