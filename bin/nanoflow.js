@@ -35,5 +35,6 @@ async function main() {
 
 main().catch((error) => {
   // A failed build has said why; anything else is a defect, and its stack helps.
-  fail(/^the build failed/.test(error?.message) ? error.message : String(error?.stack ?? error));
+  const known = String(error?.message).startsWith('the build failed');
+  fail(known ? error.message : String(error?.stack ?? error));
 });

@@ -6,7 +6,7 @@
 #   scripts/setup-test.sh             everything
 #   scripts/setup-test.sh vulkan      only the Vulkan loader and driver
 #   scripts/setup-test.sh chromium    only the browser
-#   scripts/setup-test.sh --print-backports [FILE...]   only shows the apt source that would be added
+#   scripts/setup-test.sh --print-backports [RELEASE FILE...]   only shows the apt source that would be added
 #
 # Debian 12 ships Mesa 22.3, whose lavapipe Dawn rejects ("shaderUniform*ArrayDynamicIndexing required").
 # There the driver comes from the release's backports, reached through the mirror that the machine's own apt
@@ -144,8 +144,9 @@ setup_chromium() {
 
 if [ "${1:-}" = --print-backports ]; then
   shift
-  [ $# -gt 0 ] || set -- /etc/apt/sources.list.d/*.sources /etc/apt/sources.list /etc/apt/sources.list.d/*.list
-  derive_backports "$(release_name)" "$@" | tail -n +2
+  [ $# -gt 0 ] ||
+    set -- "$(release_name)" /etc/apt/sources.list.d/*.sources /etc/apt/sources.list /etc/apt/sources.list.d/*.list
+  derive_backports "$@" | tail -n +2
   exit 0
 fi
 
