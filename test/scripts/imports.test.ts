@@ -41,6 +41,7 @@ describe('arrows', () => {
     ['src/engine/model/files.node.ts', `import { open } from 'node:fs/promises';`],
     ['src/worker/node/engineWorker.ts', `import { parentPort } from 'node:worker_threads';`],
     ['src/worker/host.ts', `import { Engine } from '../engine/engine.ts';`],
+    ['src/server/app.ts', `import { type EngineClient, GenerateError } from '../worker/types.ts';`],
     ['src/protocol.ts', `import type { Step } from './engine/engine.ts';`],
     ['test/engine/engine.test.ts', `import { app } from '../../src/server/app.ts'; import 'node:fs';`],
   ])('allows, in %s: %s', (path, source) => {
