@@ -3,7 +3,7 @@
  *
  *   node scripts/smoke.js             the clone's command, on a free port
  *   node scripts/smoke.js --packed    the same from `npm pack`, installed in an empty folder
- *   node scripts/smoke.js --url URL   a server that runs already
+ *   node scripts/smoke.js --url URL [--wait SECONDS]   a server that runs, or will within so many seconds
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { root } from './lib/freshness.js';
 
-const readyWithin = 120_000; // ms
+/** The value after an option on the command line. */
+function option(/** @type {string} */ name) {
+  const at = process.argv.indexOf(name);
+  return at < 0 ? undefined : process.argv[at + 1];
+}
+
+const readyWithin = Number(option('--wait') ?? 120) * 1000; // ms
 
 /** @returns {Promise<number>} */
 function freePort() {
@@ -102,8 +108,11 @@ async function serveAndAsk(/** @type {string} */ command, /** @type {string} */ 
 }
 
 async function main() {
-  const at = process.argv.indexOf('--url');
-  if (at > 0) return ask(process.argv[at + 1].replace(/\/$/, ''));
+  const url = option('--url')?.replace(/\/$/, '');
+  if (url) {
+    await untilReady(url, () => false);
+    return ask(url);
+  }
   if (!process.argv.includes('--packed')) return serveAndAsk(join(root, 'bin', 'nanoflow.js'), root);
   const folder = mkdtempSync(join(tmpdir(), 'nanoflow-packed-'));
   try {
