@@ -1,0 +1,116 @@
+/**
+ * Everything on the device that is not a weight: activations, KV cache, metadata, sampled tokens. Allocated once, for
+ * the largest batch; sizes are decided here and nowhere else.
+ *
+ * Dawn orders dispatches by whole buffers, so what may run at the same time never shares a buffer.
+ */
+import { tensor, tensorBytes, type Device, type DType, type TensorView } from '../device.ts';
+import { sampleScratchBytes } from '../kernels/sample.ts';
+import { SAMPLED_WORDS, type StepMetaLayout } from '../plan/stepMeta.ts';
+import type { ModelConfig } from './config.ts';
+
+export interface BufferSizes {
+  tokens: number; // B
+  requests: number; // R
+  pages: number; // P
+  pageSize: number; // S
+  partialRows: number;
+  ropeRows: number;
+}
+
+/** Storage types: activations are f16 only where the device computes in f16. */
+export interface StorageTypes {
+  weights: 'f32' | 'f16';
+  kv: 'f32' | 'f16';
+  activations: 'f32' | 'f16';
+}
+
+export interface ModelBuffers {
+  meta: TensorView;
+  ropeTable: TensorView;
+  x: TensorView; // [B, H] residual stream, f32
+  y: TensorView; // [B, H] what is added to it next, f32
+  normed: TensorView; // [B, H]
+  qkv: TensorView; // [B, (Hq + 2 Hkv) D]
+  q: TensorView; // [B, Hq, D]
+  attended: TensorView; // [B, Hq, D]
+  partialOut: TensorView;
+  partialLse: TensorView;
+  gateUp?: TensorView; // [B, 2F]; MoE: [B X, 2F]
+  ffn: TensorView; // [B, F]; MoE: [B X, F]
+  moe?: {
+    routerLogits: TensorView; // [B, E]
+    weights: TensorView; // [B, X]
+    slotSource: TensorView; // [B X] u32
+    expertStart: TensorView; // [E + 1] u32
+    y: TensorView; // [B X, H]
+  };
+  logitsNormed: TensorView; // [R, H]
+  logits: TensorView; // [R, V] f32
+  sampled: TensorView; // [R, SAMPLED_WORDS] u32
+  sampleScratch: TensorView;
+  kv: { k: TensorView; v: TensorView }[]; // per layer [P, Hkv, S, D]
+}
+
+export function kvBytesPerToken(config: ModelConfig, kv: 'f32' | 'f16'): number {
+  return 2 * config.numLayers * config.numKvHeads * config.headDim * (kv === 'f32' ? 4 : 2);
+}
+
+/** Most tokens of a batch and logit rows such that no activation is larger than one binding. */
+export function largestBatch(config: ModelConfig, maxBindingBytes: number): { tokens: number; rows: number } {
+  const experts = config.moe?.topK ?? 1;
+  const widest = Math.max(
+    experts * 2 * config.intermediateSize,
+    experts * config.hiddenSize,
+    (config.numHeads + 2 * config.numKvHeads) * config.headDim,
+  );
+  return {
+    tokens: Math.max(1, Math.floor(maxBindingBytes / (4 * widest))),
+    rows: Math.max(1, Math.floor(maxBindingBytes / (4 * config.vocabSize))),
+  };
+}
+
+export function allocateBuffers(
+  device: Device,
+  config: ModelConfig,
+  layout: StepMetaLayout,
+  sizes: BufferSizes,
+  types: StorageTypes,
+): ModelBuffers {
+  const make = (label: string, dtype: DType, shape: number[]): TensorView =>
+    tensor(device.createBuffer(label, Math.max(4, tensorBytes(dtype, shape))), dtype, shape);
+  const { tokens: B, requests: R, pages, pageSize, partialRows } = sizes;
+  const { hiddenSize: H, intermediateSize: F, numHeads, numKvHeads, headDim: D, vocabSize: V } = config;
+  const act = types.activations;
+  const X = config.moe?.topK ?? 1;
+  const kvShape = [pages, numKvHeads, pageSize, D];
+  return {
+    meta: make('meta', 'u32', [layout.words]),
+    ropeTable: make('ropeTable', 'f32', [sizes.ropeRows, D / 2, 2]),
+    x: make('x', 'f32', [B, H]),
+    y: make('y', 'f32', [B, H]),
+    normed: make('normed', act, [B, H]),
+    qkv: make('qkv', act, [B, (numHeads + 2 * numKvHeads) * D]),
+    q: make('q', act, [B, numHeads, D]),
+    attended: make('attended', act, [B, numHeads, D]),
+    partialOut: make('partialOut', 'f32', [partialRows, D]),
+    partialLse: make('partialLse', 'f32', [partialRows]),
+    gateUp: make('gateUp', act, [B * X, 2 * F]),
+    ffn: make('ffn', act, [B * X, F]),
+    moe: config.moe && {
+      routerLogits: make('routerLogits', 'f32', [B, config.moe.numExperts]),
+      weights: make('routeWeights', 'f32', [B, X]),
+      slotSource: make('slotSource', 'u32', [B * X]),
+      expertStart: make('expertStart', 'u32', [config.moe.numExperts + 1]),
+      y: make('moeY', 'f32', [B * X, H]),
+    },
+    logitsNormed: make('logitsNormed', act, [R, H]),
+    logits: make('logits', 'f32', [R, V]),
+    sampled: make('sampled', 'u32', [R, SAMPLED_WORDS]),
+    sampleScratch: make('sampleScratch', 'u32', [Math.ceil(sampleScratchBytes(R, V) / 4)]),
+    kv: Array.from({ length: config.numLayers }, (_, layer) => ({
+      k: make(`layers.${layer}.k`, types.kv, kvShape),
+      v: make(`layers.${layer}.v`, types.kv, kvShape),
+    })),
+  };
+}
