@@ -22,7 +22,18 @@ describe('expandShader', () => {
   });
 
   it('takes exactly the first branch that holds, at any depth', () => {
-    const text = ['#if A', 'a', '#elif M == 2', 'two', '#if !B', 'notB', '#endif', '#else', 'other', '#endif'];
+    const text = [
+      '#if A',
+      'a',
+      '#elif M == 2',
+      'two',
+      '#if !B',
+      'notB',
+      '#endif',
+      '#else',
+      'other',
+      '#endif',
+    ];
     fc.assert(
       fc.property(fc.boolean(), fc.boolean(), fc.integer({ min: 1, max: 3 }), (A, B, M) => {
         const want = A ? 'a' : M === 2 ? (B ? 'two' : 'two\nnotB') : 'other';

@@ -5,7 +5,7 @@
  * - `#include "lib/foo.wgsl"`: the file's text, the first time it is named.
  * - `#if NAME`, `#if !NAME`, `#if NAME == literal`, `#if NAME != literal`, `#elif ...`, `#else`, `#endif`: nestable.
  *   A define is off when it is false, 0 or ''.
- * - `{{NAME}}`: the define's text or number.
+ * - `{{NAME}}`: the define's text or number. Not in // comments.
  *
  * A name without a define is an error, so a misspelt switch cannot pass as "off".
  */
@@ -28,6 +28,7 @@ interface Branch {
 }
 
 const DIRECTIVE = /^\s*#(include|if|elif|else|endif)\b(.*)$/;
+const PLACEHOLDER = /\{\{(\w+)\}\}/g;
 const CONDITION = /^(!?)\s*(\w+)$|^(\w+)\s*(==|!=)\s*(\S+)$/;
 
 /**
@@ -45,7 +46,9 @@ export function expandShader(
   const valueOf = (key: string, where: string): string | number | boolean => {
     if (!Object.hasOwn(defines, key)) {
       const known = Object.keys(defines).sort().join(', ') || 'none';
-      throw new Error(`${where}: "${key}" is not defined (defined: ${known}); add it to the launch's defines`);
+      throw new Error(
+        `${where}: "${key}" is not defined (defined: ${known}); add it to the launch's defines`,
+      );
     }
     return defines[key];
   };
@@ -62,6 +65,14 @@ export function expandShader(
     return (String(valueOf(left, where)) === literal) === (operator === '==');
   };
 
+  /** Comments are left as they are, so they can speak of placeholders. */
+  const substitute = (line: string, where: string): string => {
+    const code = stripComment(line);
+    return (
+      code.replace(PLACEHOLDER, (_, key: string) => String(valueOf(key, where))) + line.slice(code.length)
+    );
+  };
+
   const expandFile = (file: string, from: string): string[] => {
     const text = sources[file];
     if (text === undefined) throw new Error(`${from}: no shader file "${file}" in shaders/`);
@@ -75,7 +86,7 @@ export function expandShader(
       const where = `shaders/${file}:${index + 1}`;
       const directive = DIRECTIVE.exec(stripComment(line));
       if (!directive) {
-        if (live()) out.push(line.replace(/\{\{(\w+)\}\}/g, (_, key: string) => String(valueOf(key, where))));
+        if (live()) out.push(substitute(line, where));
         return;
       }
       const [, verb, rest] = directive;

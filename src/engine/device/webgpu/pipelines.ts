@@ -1,0 +1,102 @@
+/**
+ * Compute pipelines by (shader, defines, access of each binding). In-flight compiles are shared, so programs that are
+ * compiled at the same time build each pipeline once. Knows nothing of buffers or calls.
+ */
+import type { CompileEvent } from '../../device.ts';
+import type { Launch } from '../../kernels/definition.ts';
+import { expandShader, numberedLines } from './shaders.ts';
+
+export interface Pipeline {
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+}
+
+type PipelineSource = Pick<Launch, 'shader' | 'variant' | 'defines'> & {
+  bindings: readonly { access: 'read' | 'read_write' }[];
+};
+
+export class PipelineCache {
+  private readonly layouts = new Map<string, GPUBindGroupLayout>();
+  private readonly pipelines = new Map<string, Promise<Pipeline>>();
+  private readonly gpu: GPUDevice;
+
+  constructor(gpu: GPUDevice) {
+    this.gpu = gpu;
+  }
+
+  /** @throws Error with the compiler's message, the kernel's name and the numbered lines around it. */
+  get(source: PipelineSource, onCompile?: (event: CompileEvent) => void): Promise<Pipeline> {
+    const access = source.bindings.map((binding) => (binding.access === 'read' ? 'r' : 'w')).join('');
+    const defines = Object.entries(source.defines).sort(([a], [b]) => (a < b ? -1 : 1));
+    const key = JSON.stringify([source.shader, access, defines]);
+    let found = this.pipelines.get(key);
+    if (!found) {
+      found = this.build(source, access, onCompile);
+      this.pipelines.set(key, found);
+      found.catch(() => this.pipelines.delete(key));
+    }
+    return found;
+  }
+
+  get size(): number {
+    return this.pipelines.size;
+  }
+
+  private async build(
+    source: PipelineSource,
+    access: string,
+    onCompile?: (event: CompileEvent) => void,
+  ): Promise<Pipeline> {
+    const started = performance.now();
+    const label = `${source.shader} ${source.variant}`.trim();
+    const code = expandShader(source.shader, source.defines);
+    const layout = this.layout(access);
+    this.gpu.pushErrorScope('validation');
+    const module = this.gpu.createShaderModule({ label, code });
+    const invalid = this.gpu.popErrorScope();
+    let pipeline: GPUComputePipeline;
+    try {
+      pipeline = await this.gpu.createComputePipelineAsync({
+        label,
+        layout: this.gpu.createPipelineLayout({ label, bindGroupLayouts: [layout] }),
+        compute: { module, entryPoint: 'main' },
+      });
+    } catch (error) {
+      const info = await module.getCompilationInfo().catch(() => undefined);
+      const problem = info?.messages.find((message) => message.type === 'error');
+      const message = problem
+        ? `line ${problem.lineNum}: ${problem.message}\n${numberedLines(code, problem.lineNum)}`
+        : error instanceof Error
+          ? error.message
+          : String(error);
+      throw new Error(`kernel "${label}" does not compile: ${message}`, { cause: error });
+    } finally {
+      await invalid.catch(() => null);
+    }
+    onCompile?.({ kernel: label, milliseconds: performance.now() - started });
+    return { pipeline, layout };
+  }
+
+  /** Binding 0 is the params uniform; the others are storage buffers, read-only where the access says so. */
+  private layout(access: string): GPUBindGroupLayout {
+    let layout = this.layouts.get(access);
+    if (!layout) {
+      const entries: GPUBindGroupLayoutEntry[] = [
+        { binding: 0, visibility: GPU_STAGE_COMPUTE, buffer: { type: 'uniform' } },
+      ];
+      [...access].forEach((kind, index) =>
+        entries.push({
+          binding: index + 1,
+          visibility: GPU_STAGE_COMPUTE,
+          buffer: { type: kind === 'r' ? 'read-only-storage' : 'storage' },
+        }),
+      );
+      layout = this.gpu.createBindGroupLayout({ label: `layout ${access}`, entries });
+      this.layouts.set(access, layout);
+    }
+    return layout;
+  }
+}
+
+/** GPUShaderStage.COMPUTE; the global object is missing in Node. */
+const GPU_STAGE_COMPUTE = 0x4;

@@ -1,0 +1,29 @@
+/** What the kernels that touch each element once have in common: load width and workgroup count. */
+import type { DeviceTarget, TensorView } from '../device.ts';
+
+/**
+ * Elements that one load takes: 4 when rows divide by it, else 2, else (f32 only) 1.
+ *
+ * @param rowLength elements of the rows, or parts of rows, that an access must not straddle
+ * @throws Error for f16 rows of odd length: half a word cannot be written alone.
+ */
+export function vectorWidth(rowLength: number, views: readonly TensorView[]): 1 | 2 | 4 {
+  if (rowLength % 4 === 0) return 4;
+  if (rowLength % 2 === 0) return 2;
+  const half = views.find((view) => view.dtype === 'f16');
+  if (half) {
+    throw new Error(
+      `"${half.buffer.label}": got f16 rows of ${rowLength} elements, expected an even length; store it as f32`,
+    );
+  }
+  return 1;
+}
+
+/**
+ * Default budget for `items` independent pieces of work: no more workgroups than there is work. Streaming kernels
+ * want several resident workgroups on each core of a GPU to keep enough loads in flight.
+ */
+export function elementwiseWorkgroups(target: DeviceTarget, items: number, workgroupSize: number): number {
+  const most = target.software ? target.defaultWorkgroups : target.defaultWorkgroups * 8;
+  return Math.max(1, Math.min(most, Math.ceil(items / workgroupSize), target.limits.maxWorkgroups));
+}

@@ -1,0 +1,302 @@
+/**
+ * Compares a kernel on the webgpu device with its slow twin on the cpu device, on the same random data.
+ *
+ * Every tensor of the call is looked at afterwards, inputs too: an element that the twin did not touch must keep its
+ * exact bits on the device (outputs start as NaN poison, and a poisoned tail follows every tensor, so a write out of
+ * bounds shows), and an element that the twin wrote must be close. Nothing needs index.ts: a test brings its own
+ * KernelDefinition.
+ *
+ *   await compareWithTwin({
+ *     definition: siluMul,
+ *     counts: { tokens: 5 },
+ *     tensors: { gateUp: random('f16', [8, 2 * f]), out: poisoned('f32', [8, f]) },
+ *     call: ({ gateUp, out }) => ({ kernel: 'silu_mul', gateUp, out, rowsPerToken: 1 }),
+ *   });
+ */
+import { afterAll, expect } from 'vitest';
+import type { Device, DeviceTarget, DType, TensorView } from '../../src/engine/device.ts';
+import { DTYPE_BYTES, elementCount, tensor } from '../../src/engine/device.ts';
+import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
+import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
+import { createWebgpuDevice, type WebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
+import type { CallOf, KernelName } from '../../src/engine/kernels/calls.ts';
+import type { KernelDefinition, KernelRegistry } from '../../src/engine/kernels/definition.ts';
+import {
+  COUNT,
+  stepMetaLayout,
+  type StepMetaCapacity,
+  type StepMetaLayout,
+} from '../../src/engine/plan/stepMeta.ts';
+import { floatToHalf, halfToFloat } from './half.ts';
+
+/** Workgroup budgets that every kernel must give the same result for; undefined is the kernel's own choice. */
+export const BUDGETS: readonly (number | undefined)[] = [undefined, 1, 2, 3, 7, 1000];
+
+const POISON_F32 = 0x7fc0dead; // a NaN
+const POISON_F16 = 0x7e5a; // a NaN
+const POISON_U32 = 0xdeadbeef;
+/** Words of poison after every tensor. */
+const TAIL_WORDS = 16;
+
+export type Random = () => number;
+
+/** Seeded generator of floats in [0, 1) (mulberry32). */
+export function seededRandom(seed: number): Random {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** An integer in [low, high]. */
+export function randomInt(random: Random, low: number, high: number): number {
+  return low + Math.floor(random() * (high - low + 1));
+}
+
+export interface TensorSpec {
+  dtype: DType;
+  shape: number[];
+  /** Value of each element at the start; undefined = poison. f16 tensors are rounded, so both devices see the same. */
+  fill?: (index: number, random: Random) => number;
+}
+
+/** Uniform in [-scale, scale]. */
+export function random(dtype: 'f32' | 'f16', shape: number[], scale = 1): TensorSpec {
+  return { dtype, shape, fill: (_, next) => (next() * 2 - 1) * scale };
+}
+
+export function poisoned(dtype: DType, shape: number[]): TensorSpec {
+  return { dtype, shape };
+}
+
+export function filled(
+  dtype: DType,
+  shape: number[],
+  fill: (index: number, random: Random) => number,
+): TensorSpec {
+  return { dtype, shape, fill };
+}
+
+type Views<T extends string> = Record<T, TensorView>;
+
+export interface TwinCase<K extends KernelName, T extends string> {
+  definition: KernelDefinition<K>;
+  tensors: Record<T, TensorSpec>;
+  /** The call without the fields that the harness adds (label, meta, layout, workgroups). */
+  call(views: Views<T>): Omit<CallOf<K>, 'label' | 'meta' | 'layout' | 'workgroups'>;
+  /** Room of the metadata's sections; what is left out holds 16. */
+  capacity?: Partial<StepMetaCapacity>;
+  /** Counters at the start of the metadata. */
+  counts?: Partial<Record<keyof typeof COUNT, number>>;
+  /** Fills other sections of the metadata. */
+  meta?: (words: Uint32Array, layout: StepMetaLayout, random: Random) => void;
+  budgets?: readonly (number | undefined)[];
+  /** Largest |got - expected| allowed: absolute + relative * |expected|. Default by the tensor's dtype. */
+  tolerance?: { absolute: number; relative: number };
+  /** Facts that the kernel's chooser sees instead of the adapter's: reaches variants for other adapters. */
+  target?: Partial<DeviceTarget>;
+  seed?: number;
+}
+
+const TOLERANCE = {
+  f32: { absolute: 2e-5, relative: 2e-5 },
+  f16: { absolute: 5e-4, relative: 1.2e-3 }, // half has 11 bits
+};
+
+const registry: Partial<Record<KernelName, unknown>> = {};
+let webgpu: Promise<WebgpuDevice> | undefined;
+let cpu: Promise<Device> | undefined;
+
+/** The device under test (the machine's best WebGPU adapter), made once for each test file. */
+export function webgpuDevice(): Promise<WebgpuDevice> {
+  webgpu ??= (async () => {
+    const { candidates, rejected } = await findNodeAdapters();
+    if (candidates.length === 0) {
+      throw new Error(`no WebGPU adapter: ${rejected.map(({ reason }) => reason).join('; ')}`);
+    }
+    return createWebgpuDevice(candidates[0].adapter, { registry: registry as Partial<KernelRegistry> });
+  })();
+  return webgpu;
+}
+
+export function cpuDevice(): Promise<Device> {
+  cpu ??= createCpuDevice({ registry: registry as Partial<KernelRegistry> });
+  return cpu;
+}
+
+afterAll(async () => {
+  (await webgpu?.catch(() => undefined))?.destroy();
+  (await cpu)?.destroy();
+});
+
+/** Bytes of a tensor at the start, with its tail. `dtype` is how the device stores it. */
+function initialBytes(spec: TensorSpec, dtype: DType, seed: number): Uint8Array {
+  const count = elementCount(spec.shape);
+  const bodyBytes = Math.ceil((count * DTYPE_BYTES[dtype]) / 4) * 4;
+  const bytes = new Uint8Array(bodyBytes + TAIL_WORDS * 4);
+  const next = seededRandom(seed);
+  const halves = spec.dtype === 'f16';
+  if (dtype === 'f16') {
+    const values = new Uint16Array(bytes.buffer).fill(POISON_F16);
+    if (spec.fill) for (let i = 0; i < count; i++) values[i] = floatToHalf(spec.fill(i, next));
+  } else if (dtype === 'f32') {
+    new Uint32Array(bytes.buffer).fill(POISON_F32);
+    const values = new Float32Array(bytes.buffer);
+    if (spec.fill) {
+      for (let i = 0; i < count; i++) {
+        const value = spec.fill(i, next);
+        values[i] = halves ? halfToFloat(floatToHalf(value)) : value;
+      }
+    }
+  } else {
+    const values = new Uint32Array(bytes.buffer).fill(POISON_U32);
+    if (spec.fill) for (let i = 0; i < count; i++) values[i] = spec.fill(i, next);
+  }
+  return bytes;
+}
+
+/** Runs the call once on a device and returns the bytes of every tensor afterwards. */
+async function runOn<K extends KernelName, T extends string>(
+  device: Device,
+  test: TwinCase<K, T>,
+  start: Record<T, Uint8Array>,
+  storedAs: (spec: TensorSpec) => DType,
+  metaWords: Uint32Array,
+  layout: StepMetaLayout,
+  workgroups: number | undefined,
+): Promise<Record<T, Uint8Array>> {
+  const names = Object.keys(test.tensors) as T[];
+  const views = {} as Views<T>;
+  for (const name of names) {
+    const spec = test.tensors[name];
+    const buffer = device.createBuffer(name, start[name].byteLength);
+    device.write(buffer, 0, start[name]);
+    views[name] = tensor(buffer, storedAs(spec), spec.shape);
+  }
+  const metaBuffer = device.createBuffer('meta', metaWords.byteLength);
+  device.write(metaBuffer, 0, metaWords);
+  const meta = tensor(metaBuffer, 'u32', [layout.words]);
+  const call = { ...test.call(views), label: 'test', meta, layout, workgroups } as unknown as CallOf<K>;
+  const program = await device.compile('test', [call]);
+  device.submit(program);
+  const result = {} as Record<T, Uint8Array>;
+  for (const name of names) {
+    result[name] = new Uint8Array(await device.read(views[name].buffer, 0, start[name].byteLength));
+  }
+  program.destroy();
+  for (const name of names) device.destroyBuffer(views[name].buffer);
+  device.destroyBuffer(metaBuffer);
+  return result;
+}
+
+/** Fails with tensor, index and both values at the first element that differs too much. */
+export async function compareWithTwin<K extends KernelName, T extends string>(
+  test: TwinCase<K, T>,
+): Promise<void> {
+  const seed = test.seed ?? 1;
+  const layout = stepMetaLayout({
+    tokens: 16,
+    requests: 16,
+    pages: 16,
+    items16: 16,
+    items128: 16,
+    mergeRows: 16,
+    attentionWorkgroups: 16,
+    adjustments: 16,
+    ...test.capacity,
+  });
+  const metaWords = new Uint32Array(layout.words);
+  for (const [name, value] of Object.entries(test.counts ?? {}))
+    metaWords[COUNT[name as keyof typeof COUNT]] = value;
+  test.meta?.(metaWords, layout, seededRandom(seed + 7));
+
+  const { definition } = test;
+  registry[definition.kernel] = {
+    ...definition,
+    launches: (call: CallOf<K>, target: DeviceTarget) =>
+      definition.launches(call, { ...target, ...test.target }),
+  };
+  const names = Object.keys(test.tensors) as T[];
+  const startFor = (storedAs: (spec: TensorSpec) => DType): Record<T, Uint8Array> =>
+    Object.fromEntries(
+      names.map((name, at) => [
+        name,
+        initialBytes(test.tensors[name], storedAs(test.tensors[name]), seed * 1000 + at),
+      ]),
+    ) as Record<T, Uint8Array>;
+
+  const twinDtype = (spec: TensorSpec): DType => (spec.dtype === 'f16' ? 'f32' : spec.dtype);
+  const ownDtype = (spec: TensorSpec): DType => spec.dtype;
+  const twinStart = startFor(twinDtype);
+  const ownStart = startFor(ownDtype);
+  const device = await webgpuDevice();
+  const expected = await runOn(await cpuDevice(), test, twinStart, twinDtype, metaWords, layout, undefined);
+  for (const workgroups of test.budgets ?? BUDGETS) {
+    const got = await runOn(device, test, ownStart, ownDtype, metaWords, layout, workgroups);
+    for (const name of names) {
+      const wrong = firstDifference(
+        test.tensors[name],
+        twinStart[name],
+        expected[name],
+        ownStart[name],
+        got[name],
+        test.tolerance,
+      );
+      if (wrong) expect.fail(`${definition.kernel}, ${workgroups ?? 'default'} workgroups: ${name}${wrong}`);
+    }
+  }
+}
+
+/** Text about the first wrong element, or undefined. */
+function firstDifference(
+  spec: TensorSpec,
+  twinStart: Uint8Array,
+  expected: Uint8Array,
+  ownStart: Uint8Array,
+  got: Uint8Array,
+  tolerance = spec.dtype === 'u32' ? undefined : TOLERANCE[spec.dtype],
+): string | undefined {
+  const count = elementCount(spec.shape);
+  const before = new Uint32Array(twinStart.buffer);
+  const twin = new Uint32Array(expected.buffer);
+  const twinFloats = new Float32Array(expected.buffer);
+  const width = DTYPE_BYTES[spec.dtype];
+  const bitsOf = (bytes: Uint8Array): Uint16Array | Uint32Array =>
+    width === 2 ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer);
+  const ownBits = bitsOf(ownStart);
+  const gotBits = bitsOf(got);
+  const gotFloats = new Float32Array(got.buffer);
+  for (let i = 0; i < gotBits.length; i++) {
+    const where = i < count ? `[${indexText(i, spec.shape)}]` : `: poison after its end, element ${i}`;
+    if (i >= count || twin[i] === before[i]) {
+      // The twin did not write here (or wrote what stood there, which then is close enough for a float).
+      if (gotBits[i] === ownBits[i]) continue;
+      if (i >= count || !tolerance || Number.isNaN(twinFloats[i])) {
+        return `${where} was written, the twin leaves it untouched`;
+      }
+    }
+    if (!tolerance) {
+      if (gotBits[i] !== twin[i]) return `${where}: got ${gotBits[i]}, expected ${twin[i]}`;
+      continue;
+    }
+    const value = width === 2 ? halfToFloat(gotBits[i]) : gotFloats[i];
+    const want = twinFloats[i];
+    if (value === want) continue;
+    if (!(Math.abs(value - want) <= tolerance.absolute + tolerance.relative * Math.abs(want))) {
+      return `${where}: got ${value}, expected ${want}`;
+    }
+  }
+  return undefined;
+}
+
+function indexText(index: number, shape: readonly number[]): string {
+  const at: number[] = [];
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    at.unshift(index % shape[axis]);
+    index = Math.floor(index / shape[axis]);
+  }
+  return at.join(', ');
+}

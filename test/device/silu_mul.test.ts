@@ -1,0 +1,32 @@
+import { describe, it } from 'vitest';
+import { siluMul } from '../../src/engine/kernels/silu_mul.ts';
+import { compareWithTwin, poisoned, random, randomInt, seededRandom } from './harness.ts';
+
+describe('silu_mul', () => {
+  const next = seededRandom(11);
+  for (const [input, output] of [
+    ['f32', 'f32'],
+    ['f16', 'f32'],
+    ['f32', 'f16'],
+    ['f16', 'f16'],
+  ] as const) {
+    for (const step of [4, 2, 1]) {
+      if (step === 1 && (input === 'f16' || output === 'f16')) continue;
+      const columns = step * (2 * randomInt(next, 1, 60) + 1);
+      const capacity = randomInt(next, 3, 12);
+      const rowsPerToken = randomInt(next, 1, 3);
+      const tokens = randomInt(next, 1, capacity);
+      it(`${input} -> ${output}, ${tokens} tokens x ${rowsPerToken} rows of ${columns}`, async () => {
+        await compareWithTwin({
+          definition: siluMul,
+          counts: { tokens },
+          tensors: {
+            gateUp: random(input, [capacity * rowsPerToken, 2 * columns], 6),
+            out: poisoned(output, [capacity * rowsPerToken, columns]),
+          },
+          call: ({ gateUp, out }) => ({ kernel: 'silu_mul', gateUp, out, rowsPerToken }),
+        });
+      });
+    }
+  }
+});
