@@ -10,6 +10,7 @@
  * Runs on the CPU every step: typed scratch arrays that are reused, no object for an item.
  */
 import {
+  canSplitFurther,
   chunkLength,
   chunkLimit,
   FINEST_SPLIT,
