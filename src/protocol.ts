@@ -218,13 +218,20 @@ export interface ChatMessage {
   [field: string]: unknown;
 }
 
+export interface ChatTemplateOptions {
+  addGenerationPrompt: boolean;
+}
+
+/**
+ * What a text thread exposes. There are two: one holds the tokenizer, one renders chat templates. A template is
+ * untrusted input, so its thread has a memory limit and is ended when it takes too long (worker/textClient.ts).
+ */
 export interface TextApi {
-  load(model: ModelSource): Promise<void>;
+  loadTokenizer(model: ModelSource): Promise<void>;
+  /** Resolves with whether the model has a chat template. */
+  loadTemplate(model: ModelSource): Promise<boolean>;
   encode(text: string, options: { addSpecialTokens: boolean }): number[];
   decode(tokenIds: number[], options: { skipSpecialTokens: boolean }): string;
-  /** Renders the model's chat template and encodes it. Runs under a time and a memory limit. */
-  encodeChat(
-    messages: ChatMessage[],
-    options: { addGenerationPrompt: boolean },
-  ): Promise<{ prompt: string; tokenIds: number[] }>;
+  /** The prompt's text; it already holds its special tokens. */
+  renderChat(messages: ChatMessage[], options: ChatTemplateOptions): string;
 }

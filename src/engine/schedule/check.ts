@@ -41,13 +41,17 @@ export function checkRequest(ask: GenerateRequest, limits: RequestLimits): Reque
   for (const [param, value, low, high, whole] of ranges) {
     // Written so that NaN fails too.
     if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
-      return invalid(param, `${value} is out of range; expected ${whole ? 'a whole number' : 'a number'} from ${low} to ${high}`);
+      return invalid(
+        param,
+        `${value} is out of range; expected ${whole ? 'a whole number' : 'a number'} from ${low} to ${high}`,
+      );
     }
   }
   if (sampling.topP === 0) return invalid('top_p', '0 leaves no token; expected more than 0, up to 1');
   for (const [token, bias] of sampling.logitBias) {
     if (!isToken(token)) return invalid('logit_bias', `${token} is not ${tokenRange}`);
-    if (!(bias >= -100 && bias <= 100)) return invalid('logit_bias', `${bias} is not a number from -100 to 100`);
+    if (!(bias >= -100 && bias <= 100))
+      return invalid('logit_bias', `${bias} is not a number from -100 to 100`);
   }
   const badStop = stop.stopTokenIds.find((id) => !isToken(id));
   if (badStop !== undefined) return invalid('stop_token_ids', `${badStop} is not ${tokenRange}`);
@@ -55,7 +59,10 @@ export function checkRequest(ask: GenerateRequest, limits: RequestLimits): Reque
 
   const most = limits.maxModelLen + sampling.logitBias.length + stop.stopTokenIds.length + MAX_END_TOKENS;
   if (most > limits.maxAdjustments) {
-    return invalid('logit_bias', `${sampling.logitBias.length} biases and stop tokens are more than this engine has room for`);
+    return invalid(
+      'logit_bias',
+      `${sampling.logitBias.length} biases and stop tokens are more than this engine has room for`,
+    );
   }
   return undefined;
 }
