@@ -15,7 +15,7 @@ import type {
 } from '../protocol.ts';
 import { DeviceLostError } from './device.ts';
 import { PagePool } from './kv/pages.ts';
-import type { ModelRunner, SampledToken } from './model/runner.ts';
+import type { BatchRunner, SampledToken } from './model/runner.ts';
 import { checkRequest, type RequestLimits } from './schedule/check.ts';
 import { Output, type TextOutput } from './schedule/output.ts';
 import { Request } from './schedule/request.ts';
@@ -33,7 +33,7 @@ export interface EngineOptions {
 export class Engine {
   readonly pool: PagePool;
   readonly scheduler: Scheduler;
-  readonly #runner: ModelRunner;
+  readonly #runner: BatchRunner;
   readonly #text: TextOutput;
   readonly #options: EngineOptions;
   readonly #limits: RequestLimits;
@@ -50,7 +50,7 @@ export class Engine {
     iterationTokens: [] as number[],
   };
 
-  constructor(runner: ModelRunner, text: TextOutput, options: EngineOptions) {
+  constructor(runner: BatchRunner, text: TextOutput, options: EngineOptions) {
     const { sizes, config } = runner;
     this.#runner = runner;
     this.#text = text;

@@ -5,9 +5,11 @@
 import { Engine } from '../engine/engine.ts';
 import type { Device } from '../engine/device.ts';
 import { parseModelConfig } from '../engine/model/config.ts';
-import { readJson, readJsonIfPresent } from '../engine/model/modelFiles.ts';
+import { readJson } from '../engine/model/modelFiles.ts';
 import { ModelRunner } from '../engine/model/runner.ts';
 import { chooseSizes } from '../engine/model/sizes.ts';
+import { loadChatTemplate } from '../engine/tokenizer/chatTemplate.ts';
+import { loadVocabulary } from '../engine/tokenizer/vocabulary.ts';
 import type {
   DeviceCandidate,
   EngineApi,
@@ -23,7 +25,6 @@ import type {
 import { chooseDevice, listDevices } from './chooseDevice.ts';
 import { generationEndTokens, modelName } from './modelFacts.ts';
 import type { Platform } from './platform.ts';
-import { openTextOutput } from './textOutput.ts';
 
 export class EngineHost implements EngineApi {
   readonly #platform: Platform;
@@ -52,7 +53,7 @@ export class EngineHost implements EngineApi {
     this.#device = device;
     onProgress({ stage: 'device', done: 1, total: 1, unit: 'steps', detail: report.name });
     const sizes = chooseSizes(config, device.target, options);
-    const text = await openTextOutput(files);
+    const text = await loadVocabulary(files);
     onProgress({ stage: 'tokenizer', done: 1, total: 1, unit: 'steps', detail: 'tokenizer.json' });
 
     let parameters = 0;
@@ -92,7 +93,7 @@ export class EngineHost implements EngineApi {
         maxModelLen: sizes.maxModelLen,
         bosTokenId: config.bosTokenId,
         eosTokenIds: endTokens,
-        hasChatTemplate: await hasChatTemplate(files),
+        hasChatTemplate: (await loadChatTemplate(files)) !== undefined,
         storage: sizes.types.weights,
         weightBytes: runner.weightBytes,
       },
@@ -177,10 +178,4 @@ export class EngineHost implements EngineApi {
     this.#engine?.deviceLost(reason);
     this.#wake();
   }
-}
-
-async function hasChatTemplate(files: Parameters<typeof readJson>[0]): Promise<boolean> {
-  const config = (await readJsonIfPresent(files, 'tokenizer_config.json')) as
-    { chat_template?: unknown } | undefined;
-  return config?.chat_template !== undefined || (await files.has('chat_template.jinja'));
 }

@@ -30,7 +30,19 @@ export interface RunnerProgress {
   compiled?(event: CompileEvent): void;
 }
 
-export class ModelRunner {
+/** What the engine needs of a runner; tests hand in one without a device. */
+export interface BatchRunner {
+  readonly config: Pick<ModelConfig, 'vocabSize'>;
+  readonly sizes: Pick<EngineSizes, 'pages' | 'pageSize' | 'maxBatchTokens' | 'maxRequests' | 'maxModelLen'>;
+  /** Most logit adjustments of one batch. */
+  readonly maxAdjustments: number;
+  /** Plans the batch and enqueues its step. `endTokens`: forbidden before a request's minimum length. */
+  launch(batch: DenseBatch, endTokens: readonly number[]): Promise<void>;
+  /** Waits for the step and returns its sampled rows, in the order of the batch's samples. */
+  collect(rows: number): Promise<SampledToken[]>;
+}
+
+export class ModelRunner implements BatchRunner {
   readonly config: ModelConfig;
   readonly sizes: EngineSizes;
   readonly device: Device;
@@ -123,7 +135,6 @@ export class ModelRunner {
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
-  /** Most logit adjustments of one batch. */
   get maxAdjustments(): number {
     return this.#layout.capacity.adjustments;
   }
@@ -136,7 +147,6 @@ export class ModelRunner {
     for (const rows of buckets(this.sizes.maxRequests)) await this.#head(rows, onCompile);
   }
 
-  /** Plans the batch and enqueues its step. `endTokens`: forbidden before a request's minimum length. */
   async launch(batch: DenseBatch, endTokens: readonly number[]): Promise<void> {
     const words = this.#words;
     const layout = this.#layout;
@@ -179,7 +189,6 @@ export class ModelRunner {
     }
   }
 
-  /** Waits for the step and returns its sampled rows, in the order of the batch's samples. */
   async collect(rows: number): Promise<SampledToken[]> {
     if (rows === 0) {
       await this.device.idle();
