@@ -13,6 +13,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureBuilt, root } from './lib/freshness.js';
+import { judge } from './lib/testSummary.js';
 
 /** @typedef {import('../test/setup/reporter.ts').TestSummary} TestSummary */
 
@@ -112,46 +113,15 @@ async function runVitest(/** @type {Record<string, string>} */ env) {
   return { code, summary };
 }
 
-/** Prints what the summary says; returns the counts, with everything that is wrong among the failures. */
-function conclude(/** @type {TestSummary | undefined} */ summary, /** @type {number | null} */ code) {
-  if (!summary) {
-    console.log(`\nvitest ended (exit ${code}) without a summary`);
-    return { passed: 0, failed: 1 };
-  }
-  const problems = summary.otherErrors.map((error) => `error outside of a test: ${error}`);
-  let passed = 0;
-  let failed = 0;
-  console.log('');
-  for (const [name, ring] of Object.entries(summary.rings)) {
-    passed += ring.passed;
-    failed += ring.failed;
-    console.log(
-      `${name.padEnd(8)} ${ring.passed} passed, ${ring.failed} failed, ${ring.skips.length} skipped`,
-    );
-  }
-  if (!summary.filteredByName) {
-    for (const { test, reason } of Object.values(summary.rings).flatMap((ring) => ring.skips)) {
-      console.log(`skipped  ${test}: ${reason || '(no reason given)'}`);
-      if (!reason) problems.push(`skipped without a reason: ${test}`);
-    }
-  }
-  const expected = args.length ? [] : ringNames;
-  for (const name of expected) {
-    const ring = summary.rings[name];
-    if (!ring || ring.passed + ring.failed === 0) problems.push(`no test ran in ring ${name}`);
-  }
-  if (passed + failed === 0 && !problems.length) problems.push('no test ran');
-  // A reason of vitest's own that we do not know still must not pass for success.
-  if (code !== 0 && !failed && !problems.length) problems.push(`vitest failed with exit ${code}`);
-  for (const problem of problems) console.log(`problem  ${problem}`);
-  return { passed, failed: failed + problems.length };
-}
-
 async function main() {
   const env = await bringNeeds(chosenRings());
-  await ensureBuilt();
+  await ensureBuilt().catch((error) => {
+    throw new Stop(error.message);
+  });
   const { code, summary } = await runVitest(env);
-  const { passed, failed } = conclude(summary, code);
+  // With a filter, a ring may rightly have nothing to run.
+  const { report, passed, failed } = judge(summary, code, args.length ? [] : ringNames);
+  console.log(['', ...report].join('\n'));
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = failed ? 1 : 0;
 }
