@@ -4,7 +4,14 @@
  *
  * Dawn orders dispatches by whole buffers, so what may run at the same time never shares a buffer.
  */
-import { tensor, tensorBytes, type Device, type DType, type TensorView } from '../device.ts';
+import {
+  tensor,
+  tensorBytes,
+  type Device,
+  type DeviceBuffer,
+  type DType,
+  type TensorView,
+} from '../device.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
 import { SAMPLED_WORDS, type StepMetaLayout } from '../plan/stepMeta.ts';
 import type { ModelConfig } from './config.ts';
@@ -50,6 +57,13 @@ export interface ModelBuffers {
   sampled: TensorView; // [R, SAMPLED_WORDS] u32
   sampleScratch: TensorView;
   kv: { k: TensorView; v: TensorView }[]; // per layer [P, Hkv, S, D]
+}
+
+/** All buffers, each once. */
+export function bufferList(buffers: ModelBuffers): DeviceBuffer[] {
+  const { kv, moe, ...single } = buffers;
+  const views = [...Object.values(single), ...Object.values(moe ?? {}), ...kv.flatMap(({ k, v }) => [k, v])];
+  return [...new Set(views.filter((view) => view !== undefined).map((view) => view.buffer))];
 }
 
 export function kvBytesPerToken(config: ModelConfig, kv: 'f32' | 'f16'): number {

@@ -8,7 +8,7 @@ import { usedRanges, writeBatch } from '../plan/batchMeta.ts';
 import { COUNT, SAMPLED, SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
 import { writeSampling } from '../schedule/sampling.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
-import { allocateBuffers, type ModelBuffers } from './buffers.ts';
+import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import type { ModelFiles } from './modelFiles.ts';
 import { bodyCalls, headCalls, type BodyShape, type ProgramParts } from './program.ts';
@@ -209,6 +209,15 @@ export class ModelRunner implements BatchRunner {
         })),
       };
     });
+  }
+
+  /** Frees programs, weights and buffers; the device stays. */
+  destroy(): void {
+    for (const program of this.#programs.values()) program.destroy();
+    this.#programs.clear();
+    for (const buffer of [...this.#parts.weights.buffers(), ...bufferList(this.buffers)]) {
+      this.device.destroyBuffer(buffer);
+    }
   }
 
   #ropeRow(promptLength: number, position: number, row: number): number {

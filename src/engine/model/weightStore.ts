@@ -1,5 +1,12 @@
 /** Weights on a device: large matrices are cut into pieces of whole rows so that each piece fits one binding. */
-import { DTYPE_BYTES, tensor, type Device, type DType, type TensorView } from '../device.ts';
+import {
+  DTYPE_BYTES,
+  tensor,
+  type Device,
+  type DeviceBuffer,
+  type DType,
+  type TensorView,
+} from '../device.ts';
 import type { WeightChunk, WeightSpec } from './weights.ts';
 
 /** Consecutive rows of a weight. For stacked experts a row is a whole expert. */
@@ -66,6 +73,10 @@ export class WeightStore {
       }
       pieceStart = pieceEnd;
     }
+  }
+
+  *buffers(): Iterable<DeviceBuffer> {
+    for (const pieces of this.#pieces.values()) for (const { view } of pieces) yield view.buffer;
   }
 
   has(name: string): boolean {
