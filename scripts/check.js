@@ -70,7 +70,20 @@ function sizes() {
 const checks = [
   ['types', () => tool('typescript/bin/tsc', '-p', '.', '--noEmit')],
   ['lint', () => tool('oxlint/bin/oxlint', '--deny-warnings')],
-  ['format', () => tool('prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.')],
+  [
+    'format',
+    () =>
+      tool(
+        'prettier/bin/prettier.cjs',
+        '--check',
+        '--cache',
+        '--cache-location',
+        '.cache/prettier',
+        '--log-level',
+        'warn',
+        '.',
+      ),
+  ],
   ['imports', () => checkImports(sources())],
   ['kernels', kernels],
   ['sizes', sizes],
