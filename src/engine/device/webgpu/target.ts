@@ -69,6 +69,12 @@ export function defaultWorkgroups(info: GPUAdapterInfo, cpuCores: number): numbe
   return WORKGROUPS.find(({ match }) => match.test(name))?.workgroups ?? 64;
 }
 
+/** Browsers have navigator; Node 20 does not. */
+function cpuCores(): number {
+  const inBrowser = globalThis.navigator?.hardwareConcurrency;
+  return inBrowser ?? globalThis.process?.getBuiltinModule?.('node:os').availableParallelism() ?? 4;
+}
+
 /** Limits that kernels profit from, each requested at the adapter's maximum. */
 export function maximumLimits(limits: GPUSupportedLimits): Record<string, number> {
   const names = [
@@ -106,7 +112,6 @@ export function describeTarget(
       config.N === 16 &&
       config.K === 16,
   );
-  const cpuCores = globalThis.navigator?.hardwareConcurrency ?? 4;
   return {
     kind: 'webgpu',
     name: adapterName(info),
@@ -128,6 +133,6 @@ export function describeTarget(
       maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
       maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
     },
-    defaultWorkgroups: overrides.defaultWorkgroups ?? defaultWorkgroups(info, cpuCores),
+    defaultWorkgroups: overrides.defaultWorkgroups ?? defaultWorkgroups(info, cpuCores()),
   };
 }
