@@ -1,0 +1,184 @@
+/**
+ * attention: paged attention over the work items of one tile size. Three WGSL files for one operation:
+ *   attention_lanes  few query rows on a GPU with subgroups: keeps the memory busy
+ *   attention_tile   many query rows on a GPU, and few rows on a GPU without subgroups: workgroup memory
+ *   attention_rows   software adapters: no barrier, an invocation owns a row
+ */
+import type { DeviceTarget, DType } from '../device.ts';
+import type { AttentionCall } from './calls.ts';
+import type { KernelDefinition, Launch } from './definition.ts';
+import { twin } from './attentionTwin.ts';
+import type { Variant } from './variants.ts';
+
+/** What the choice depends on. */
+export interface AttentionShape {
+  tile: 16 | 128;
+  headDim: number;
+  group: number; // query heads for each KV head
+  kvType: DType;
+}
+
+export interface AttentionVariant {
+  shader: 'attention_rows' | 'attention_lanes' | 'attention_tile';
+  defines: Record<string, number | boolean>;
+}
+
+const MAX_HEAD_DIM = 256;
+/** Workgroup memory that every device has. */
+const WORKGROUP_BYTES = 16384;
+
+/** Smallest power of two >= n. */
+function powerOfTwo(n: number): number {
+  return 2 ** Math.ceil(Math.log2(n));
+}
+
+/** Picks the shader and its constants from shape and target alone. */
+export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVariant {
+  const { headDim, group, tile, kvType } = shape;
+  const width = headDim % 4 === 0 ? 4 : 2;
+  const common = { WIDTH: width, KV_WIDTH: width };
+  if (target.software) {
+    // As many rows as a software adapter's vector has lanes; more would only be walked one vector after the other.
+    return { shader: 'attention_rows', defines: { ...common, WORKGROUP_SIZE: SOFTWARE_LANES } };
+  }
+  const { subgroups } = target.features;
+  if (tile === 16 && subgroups) {
+    const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
+    const loadsOfRow = headDim / kvWidth;
+    const lanes = Math.min(powerOfTwo(loadsOfRow), target.subgroupSize.min);
+    const loads = Math.ceil(loadsOfRow / lanes);
+    if (loads <= 2) {
+      const rows = Math.min(powerOfTwo(group), 8);
+      const own = loads * kvWidth; // elements of a row that an invocation owns
+      const tokens = rows * own > 32 || loads > 1 ? 2 : 4;
+      // The slots meet in workgroup memory with one f32 row each.
+      const workgroupSize = (256 / lanes) * headDim * 4 > 12288 ? 128 : 256;
+      return {
+        shader: 'attention_lanes',
+        defines: {
+          WIDTH: width,
+          KV_WIDTH: kvWidth,
+          WORKGROUP_SIZE: workgroupSize,
+          LANES: lanes,
+          LOADS: loads,
+          ROWS: rows,
+          TOKENS: tokens,
+        },
+      };
+    }
+  }
+  const wanted = powerOfTwo(Math.max(headDim / 32, 1));
+  const shuffled = subgroups && wanted <= target.subgroupSize.min;
+  const rows = tile === 128 && shuffled ? 2 : 1;
+  const workgroupSize = Math.min(256, Math.max(64, (tile / rows) * wanted));
+  const tokenBytes = 2 * headDim * 4 + (shuffled ? 0 : workgroupSize * rows * 4);
+  const tokens = Math.min(shuffled ? 16 : 4, Math.floor(WORKGROUP_BYTES / tokenBytes));
+  return {
+    shader: 'attention_tile',
+    defines: {
+      ...common,
+      WORKGROUP_SIZE: workgroupSize,
+      SUBGROUPS: shuffled,
+      LANES: wanted,
+      ROWS: rows,
+      TOKENS: tokens,
+    },
+  };
+}
+
+const SOFTWARE_LANES = 8;
+
+function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
+  const { tile, q, kCache, vCache, out, heads, kvHeads, headDim, pageSize, layout, slidingWindow } = call;
+  check(call);
+  const group = heads / kvHeads;
+  const shape = { tile, headDim, group, kvType: kCache.dtype };
+  const { shader, defines } = choose(shape, target);
+  const short = shader.slice('attention_'.length);
+  return [
+    {
+      shader,
+      variant: `${kCache.dtype} ${tile} rows d${headDim}x${group} page ${pageSize} (${short})`,
+      defines: {
+        ...defines,
+        Q: q.dtype,
+        KV: kCache.dtype,
+        OUT: out.dtype,
+        HEAD_DIM: headDim,
+        GROUP: group,
+        PAGE_SIZE: pageSize,
+        TILE: tile,
+        WINDOW: slidingWindow !== undefined,
+      },
+      bindings: [
+        { view: call.meta, access: 'read' },
+        { view: q, access: 'read' },
+        { view: kCache, access: 'read' },
+        { view: vCache, access: 'read' },
+        { view: out, access: 'read_write' },
+        { view: call.partialOut, access: 'read_write' },
+        { view: call.partialLse, access: 'read_write' },
+      ],
+      params: [
+        tile === 16 ? layout.items16 : layout.items128,
+        tile === 16 ? layout.workIndptr16 : layout.workIndptr128,
+        layout.pages,
+        layout.capacity.attentionWorkgroups,
+        heads,
+        kvHeads,
+        { f32: call.scale * Math.LOG2E },
+        slidingWindow ?? 0,
+      ],
+      workgroups:
+        call.workgroups ?? Math.min(layout.capacity.attentionWorkgroups, target.limits.maxWorkgroups),
+    },
+  ];
+}
+
+function check({ label, heads, kvHeads, headDim, kCache, vCache }: AttentionCall): void {
+  if (heads % kvHeads !== 0) {
+    throw new Error(
+      `call "${label}": got ${heads} heads for ${kvHeads} KV heads, expected a multiple; fix the config`,
+    );
+  }
+  if (headDim % 2 !== 0 || headDim < 2 || headDim > MAX_HEAD_DIM) {
+    throw new Error(
+      `call "${label}": got head dimension ${headDim}, expected an even number up to ${MAX_HEAD_DIM}; this model is not supported`,
+    );
+  }
+  if (kCache.dtype !== vCache.dtype) {
+    throw new Error(
+      `call "${label}": got ${kCache.dtype} keys and ${vCache.dtype} values, expected one type; store both alike`,
+    );
+  }
+}
+
+export const attention: KernelDefinition<'attention'> = { kernel: 'attention', launches, twin };
+
+/** Targets and shapes whose choices reach every kind of variant. */
+const TARGETS = [
+  { software: true, subgroups: false, subgroupSize: { min: 8, max: 8 } },
+  { software: false, subgroups: false, subgroupSize: { min: 4, max: 128 } },
+  { software: false, subgroups: true, subgroupSize: { min: 32, max: 32 } },
+  { software: false, subgroups: true, subgroupSize: { min: 8, max: 32 } },
+];
+const SHAPES = [
+  { headDim: 20, group: 1, Q: 'f32', KV: 'f32', OUT: 'f32' },
+  { headDim: 30, group: 3, Q: 'f16', KV: 'f16', OUT: 'f16' },
+  { headDim: 64, group: 4, Q: 'f32', KV: 'f16', OUT: 'f32' },
+  { headDim: 128, group: 4, Q: 'f16', KV: 'f16', OUT: 'f16' },
+  { headDim: 128, group: 1, Q: 'f32', KV: 'f32', OUT: 'f32' },
+  { headDim: 256, group: 7, Q: 'f32', KV: 'f16', OUT: 'f16' },
+  { headDim: 256, group: 7, Q: 'f32', KV: 'f32', OUT: 'f32' },
+] as const;
+
+export const variantDefines: Variant[] = TARGETS.flatMap(({ software, subgroups, subgroupSize }) =>
+  SHAPES.flatMap(({ headDim, group, Q, KV, OUT }) =>
+    ([16, 128] as const).map((tile) => {
+      const target = { software, subgroupSize, features: { subgroups } } as DeviceTarget;
+      const { shader, defines } = choose({ tile, headDim, group, kvType: KV }, target);
+      const shape = { Q, KV, OUT, HEAD_DIM: headDim, GROUP: group, PAGE_SIZE: 16, TILE: tile };
+      return { shader, defines: { ...defines, ...shape, WINDOW: group === 4 } };
+    }),
+  ),
+);
