@@ -1,0 +1,80 @@
+/** Listening: binds the application to an address, and stops it in order. */
+import { createServer } from 'node:net';
+import { type AppOptions, createApp } from './app.ts';
+import { isLoopback } from './guard.ts';
+
+export interface ServerOptions extends Omit<AppOptions, 'allowedHosts'> {
+  host: string;
+  port: number; // 0: any free one
+  /** Host names besides loopback ones that a loopback server answers to. */
+  allowedHosts?: string[];
+  /** Allows a public address without an API key. */
+  insecure?: boolean;
+}
+
+export interface Server {
+  url: string;
+  /** Refuses new requests, lets running ones finish for `graceMs`, then aborts them; @returns how many were aborted. */
+  stop(graceMs: number): Promise<number>;
+  /** Cuts a running stop() short. */
+  abort(): void;
+}
+
+/** An address that can not be used; the message is for people. */
+export class ListenError extends Error {
+  override name = 'ListenError';
+}
+
+/** @throws ListenError when a server that anyone can reach would be open to anyone */
+export function checkExposure(options: { host: string; apiKeys?: string[]; insecure?: boolean }): void {
+  if (isLoopback(options.host) || options.apiKeys?.length || options.insecure) return;
+  throw new ListenError(
+    `${options.host} can be reached from other machines and no API key is set: add --api-key <key> (or NANOFLOW_API_KEY), or --insecure.`,
+  );
+}
+
+function explain(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: `port ${port} on ${host} is in use: stop the other program, or choose another with --port`,
+    EACCES: `port ${port} may not be used by this user: choose one from 1024 up with --port`,
+    EADDRNOTAVAIL: `${host} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for all`,
+    ENOTFOUND: `host ${host} was not found: use an address such as 127.0.0.1`,
+  };
+  const reason = reasons[error.code ?? ''];
+  return reason ? new ListenError(reason) : error;
+}
+
+/** Fails early, before a model is loaded, when the address can not be used. */
+export async function checkAddress(host: string, port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', (error) => reject(explain(error, host, port)));
+    probe.listen({ host, port, exclusive: true }, () => probe.close(() => resolve()));
+  });
+}
+
+export async function startServer(options: ServerOptions): Promise<Server> {
+  checkExposure(options);
+  const allowedHosts = isLoopback(options.host) ? (options.allowedHosts ?? []) : undefined;
+  const { app, drain, metrics } = await createApp({ ...options, allowedHosts });
+  try {
+    await app.listen({ host: options.host, port: options.port });
+  } catch (error) {
+    throw explain(error as NodeJS.ErrnoException, options.host, options.port);
+  }
+  const { port } = app.server.address() as { port: number };
+  const shown = ['0.0.0.0', '::'].includes(options.host) ? '127.0.0.1' : options.host;
+  // Keeps the list of step sizes in the engine short between scrapes; errors show in /health.
+  const poll = setInterval(() => void metrics.stats().catch(() => {}), 5000);
+  poll.unref();
+  return {
+    url: `http://${shown.includes(':') ? `[${shown}]` : shown}:${port}`,
+    async stop(graceMs) {
+      const aborted = await drain.finish(graceMs);
+      clearInterval(poll);
+      await app.close();
+      return aborted;
+    },
+    abort: () => drain.abortAll(),
+  };
+}
