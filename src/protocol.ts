@@ -9,7 +9,8 @@
 // ---------------------------------------------------------------------------------------------- loading
 
 /** Where model files come from: a directory (Node), or a base URL that serves the files of a directory (browser). */
-export type ModelSource = { kind: 'directory'; path: string } | { kind: 'url'; url: string };
+export type ModelSource =
+  { kind: 'directory'; path: string } | { kind: 'url'; url: string; headers?: Record<string, string> };
 
 export type DeviceChoice = 'auto' | 'cuda' | 'webgpu' | 'cpu';
 
