@@ -20,6 +20,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stripVTControlCharacters } from 'node:util';
 import { isFresh, root } from './lib/freshness.js';
 
 const bundles = [
@@ -110,6 +111,8 @@ async function main() {
 try {
   await main();
 } catch (error) {
-  console.error(`build: ${error instanceof Error ? error.message : error}`);
+  const message = `build: ${error instanceof Error ? error.message : error}`;
+  // The bundler colours its messages letter by letter, whoever reads them.
+  console.error(process.stderr.isTTY ? message : stripVTControlCharacters(message));
   process.exitCode = 1;
 }
