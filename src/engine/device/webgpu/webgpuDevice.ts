@@ -21,6 +21,7 @@ import type { KernelCall } from '../../kernels/calls.ts';
 import type { KernelRegistry } from '../../kernels/definition.ts';
 import { PipelineCache } from './pipelines.ts';
 import { buildProgram, encodeSteps, type WebgpuBuffer, type WebgpuProgram } from './program.ts';
+import { needsPoliteWait, waitPolitely } from './politeWait.ts';
 import { profileSteps } from './profile.ts';
 import { BUFFER_USAGE, StagingPool } from './staging.ts';
 import { describeTarget, maximumLimits, WANTED_FEATURES, type TargetOverrides } from './target.ts';
@@ -63,6 +64,7 @@ export class WebgpuDevice implements Device {
   private readonly registry: Partial<KernelRegistry>;
   private readonly pipelines: PipelineCache;
   private readonly staging: StagingPool;
+  private readonly polite: boolean;
   private readonly buffers = new Set<DeviceBuffer>();
   private lostReason: string | undefined;
   /** An error that WebGPU reported after the call that caused it had returned; thrown by the next call. */
@@ -74,6 +76,7 @@ export class WebgpuDevice implements Device {
     this.registry = registry;
     this.pipelines = new PipelineCache(gpu);
     this.staging = new StagingPool(gpu);
+    this.polite = needsPoliteWait(target.software);
     this.lost = gpu.lost.then((info) => {
       this.lostReason ??= info.message || info.reason;
       return { reason: this.lostReason };
@@ -143,7 +146,7 @@ export class WebgpuDevice implements Device {
     const { buffer: source } = this.own(buffer, 'read');
     checkRange('read', buffer, byteOffset, bytes);
     if (bytes === 0) return new ArrayBuffer(0);
-    return this.guard(this.staging.read(source, byteOffset, bytes));
+    return this.wait(this.staging.read(source, byteOffset, bytes));
   }
 
   async compile(
@@ -176,7 +179,7 @@ export class WebgpuDevice implements Device {
 
   async idle(): Promise<void> {
     this.check();
-    await this.guard(this.gpu.queue.onSubmittedWorkDone());
+    await this.wait(this.gpu.queue.onSubmittedWorkDone());
   }
 
   async profile(program: CompiledProgram): Promise<CallTiming[]> {
@@ -186,7 +189,7 @@ export class WebgpuDevice implements Device {
       await this.idle();
       return [];
     }
-    return this.guard(profileSteps(this.gpu, this.staging, program as WebgpuProgram));
+    return this.wait(profileSteps(this.gpu, this.staging, program as WebgpuProgram));
   }
 
   destroy(): void {
@@ -214,6 +217,11 @@ export class WebgpuDevice implements Device {
       this.check();
       throw error;
     }
+  }
+
+  /** guard() for work of the queue: a software adapter gets this thread's core meanwhile. */
+  private wait<T>(work: Promise<T>): Promise<T> {
+    return this.guard(this.polite ? waitPolitely(work) : work);
   }
 
   private own(buffer: DeviceBuffer, use: string): WebgpuBuffer {
