@@ -28,21 +28,21 @@ export const rules = [
   },
   {
     from: /^src\/ui\//,
-    to: /^src\/(ui\/|protocol\.ts$|worker\/(client[\w.]*|types)\.ts$)/,
+    to: /^src\/(ui\/|protocol\.ts$|worker\/((web\/)?client|types)\.ts$)/,
     node: false,
     say: 'ui imports only ui, protocol and worker/client (with its types)',
   },
   {
     from: /^src\/server\//,
-    to: /^src\/(server\/|protocol\.ts$|worker\/(client[\w.]*|types)\.ts$)/,
+    to: /^src\/(server\/|protocol\.ts$|worker\/((node\/)?client|types)\.ts$)/,
     node: true,
     say: 'server imports only server, protocol and worker/client (with its types)',
   },
   {
     from: /^src\/cli\//,
-    to: /^src\/(cli\/|server\/|hub\/|protocol\.ts$|worker\/(client[\w.]*|types)\.ts$)/,
+    to: /^src\/(cli\/|server\/|hub\/|protocol\.ts$|worker\/((node\/)?client|types)\.ts$)|^bench\//,
     node: true,
-    say: 'cli imports only cli, server, hub, protocol and worker/client (with its types)',
+    say: 'cli imports only cli, server, hub, bench, protocol and worker/client (with its types)',
   },
   { from: /^src\/hub\//, to: /^src\/hub\//, node: true, say: 'hub imports only hub' },
   {

@@ -11,6 +11,8 @@ describe('arrows', () => {
     ['src/ui/chat/page.ts', `import { step } from '../../engine/engine.ts';`],
     ['src/ui/chat/page.ts', `import type { Engine } from '../../engine/engine.ts';`],
     ['src/ui/chat/page.ts', `import { start } from '../../worker/host.ts';`],
+    ['src/ui/chat/page.ts', `import { connect } from '../../worker/node/client.ts';`],
+    ['src/server/app.ts', `import { connect } from '../worker/web/client.ts';`],
     ['src/server/app.ts', `const { step } = await import('../engine/engine.ts');`],
     ['src/server/app.ts', `export { serve } from '../cli/serve.ts';`],
     ['src/cli/serve.ts', `export * from '../engine/engine.ts';`],
@@ -34,7 +36,10 @@ describe('arrows', () => {
 
   test.each([
     ['src/ui/chat/page.ts', `import type { X } from '../../protocol.ts';`],
-    ['src/ui/chat/page.ts', `import { connect } from '../../worker/client.ts'; import { html } from 'lit';`],
+    [
+      'src/ui/chat/page.ts',
+      `import { connect } from '../../worker/web/client.ts'; import { html } from 'lit';`,
+    ],
     ['src/server/app.ts', `import { createHash } from 'node:crypto'; import fastify from 'fastify';`],
     ['src/cli/serve.ts', `import { app } from '../server/app.ts'; import info from '../../package.json';`],
     ['src/engine/model/modelFilesNode.ts', `import { open } from 'node:fs/promises';`],
