@@ -18,3 +18,6 @@ export const KEEP_ALIVE_MS = 15_000;
 
 /** The engine counts as dead when its step loop was silent this long. */
 export const MAX_HEARTBEAT_SECONDS = 5;
+/** How often the server looks after the engine, and the silence after which it gives it up. */
+export const WATCH_MS = 5000;
+export const MAX_SILENCE_MS = 300_000;

@@ -2,6 +2,8 @@
 import { createServer } from 'node:net';
 import { type AppOptions, createApp } from './app.ts';
 import { isLoopback } from './guard.ts';
+import { MAX_SILENCE_MS, WATCH_MS } from './limits.ts';
+import type { Metrics } from './metrics.ts';
 
 export interface ServerOptions extends Omit<AppOptions, 'allowedHosts'> {
   host: string;
@@ -10,6 +12,8 @@ export interface ServerOptions extends Omit<AppOptions, 'allowedHosts'> {
   allowedHosts?: string[];
   /** Allows a public address without an API key. */
   insecure?: boolean;
+  /** The device is lost, or the engine's thread was silent for MAX_SILENCE_MS: only a new process helps. */
+  onEngineDead?: (reason: string) => void;
 }
 
 export interface Server {
@@ -53,6 +57,23 @@ export async function checkAddress(host: string, port: number): Promise<void> {
   });
 }
 
+/**
+ * Asks the engine for its state every few seconds: keeps its list of step sizes short between scrapes of /metrics, and
+ * finds out when it is dead.
+ */
+function watch(metrics: Metrics, onEngineDead: (reason: string) => void): () => void {
+  let lastAnswer = performance.now();
+  const timer = setInterval(async () => {
+    const stats = await metrics.stats().catch(() => undefined);
+    if (stats) lastAnswer = performance.now();
+    if (stats?.state === 'lost') onEngineDead('the device is lost');
+    const silence = performance.now() - lastAnswer;
+    if (silence > MAX_SILENCE_MS) onEngineDead(`no step for ${Math.round(silence / 1000)} s`);
+  }, WATCH_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
 export async function startServer(options: ServerOptions): Promise<Server> {
   checkExposure(options);
   const allowedHosts = isLoopback(options.host) ? (options.allowedHosts ?? []) : undefined;
@@ -64,14 +85,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   }
   const { port } = app.server.address() as { port: number };
   const shown = ['0.0.0.0', '::'].includes(options.host) ? '127.0.0.1' : options.host;
-  // Keeps the list of step sizes in the engine short between scrapes; errors show in /health.
-  const poll = setInterval(() => void metrics.stats().catch(() => {}), 5000);
-  poll.unref();
+  const stopWatching = watch(metrics, options.onEngineDead ?? (() => {}));
   return {
     url: `http://${shown.includes(':') ? `[${shown}]` : shown}:${port}`,
     async stop(graceMs) {
       const aborted = await drain.finish(graceMs);
-      clearInterval(poll);
+      stopWatching();
       await app.close();
       return aborted;
     },
