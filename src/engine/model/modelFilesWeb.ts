@@ -8,11 +8,17 @@ import {
   type ModelFiles,
 } from './modelFiles.ts';
 
+export interface UrlOptions {
+  /** Sent with every request, as an API key. */
+  headers?: Readonly<Record<string, string>>;
+  signal?: AbortSignal;
+}
+
 /**
  * Files below `base`. Ranges are asked for with HTTP Range. A server that answers a range with the whole file
  * is read once as a stream into a Blob, which the browser may keep on disk.
  */
-export function openModelUrl(base: string | URL, signal?: AbortSignal): ModelFiles {
+export function openModelUrl(base: string | URL, options: UrlOptions = {}): ModelFiles {
   const root = new URL(base);
   if (!root.pathname.endsWith('/')) root.pathname += '/';
   const location = root.href;
@@ -22,7 +28,7 @@ export function openModelUrl(base: string | URL, signal?: AbortSignal): ModelFil
     let source = opened.get(name);
     if (!source) {
       const url = new URL(name.split('/').map(encodeURIComponent).join('/'), root);
-      source = openUrl(url, location, name, signal);
+      source = openUrl(url, location, name, options);
       opened.set(name, source);
       source.catch(() => opened.delete(name));
     }
@@ -46,8 +52,8 @@ export function openModelUrl(base: string | URL, signal?: AbortSignal): ModelFil
 class MissingError extends ModelFileError {}
 
 /** One byte is asked for to learn the size and whether ranges are served; a HEAD request tells neither surely. */
-async function openUrl(url: URL, location: string, name: string, signal?: AbortSignal): Promise<ByteSource> {
-  const probe = await request(url, 0, 1, signal);
+async function openUrl(url: URL, location: string, name: string, options: UrlOptions): Promise<ByteSource> {
+  const probe = await request(url, 0, 1, options);
   if (probe.status === 404 || probe.status === 410)
     throw new MissingError(missingFile(location, name).message);
   // 416 answers every range of an empty file.
@@ -55,7 +61,7 @@ async function openUrl(url: URL, location: string, name: string, signal?: AbortS
   const total = /^bytes 0-0\/(\d+)$/.exec(probe.headers.get('content-range') ?? '')?.[1];
   if (probe.status === 206 && total !== undefined) {
     await probe.arrayBuffer();
-    return new RangeSource(url, Number(total), signal);
+    return new RangeSource(url, Number(total), options);
   }
   if (probe.status !== 200) {
     throw new ModelFileError(`${url.href} answered ${probe.status} ${probe.statusText}; expected 200 or 206`);
@@ -63,8 +69,9 @@ async function openUrl(url: URL, location: string, name: string, signal?: AbortS
   return openBlob(await probe.blob(), url.href);
 }
 
-async function request(url: URL, offset: number, length: number, signal?: AbortSignal): Promise<Response> {
-  const headers = { Range: `bytes=${offset}-${offset + length - 1}` };
+async function request(url: URL, offset: number, length: number, options: UrlOptions): Promise<Response> {
+  const { signal } = options;
+  const headers = { ...options.headers, Range: `bytes=${offset}-${offset + length - 1}` };
   try {
     return await fetch(url, { headers, ...(signal ? { signal } : {}) });
   } catch (error) {
@@ -79,19 +86,19 @@ class RangeSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly #url: URL;
-  readonly #signal: AbortSignal | undefined;
+  readonly #options: UrlOptions;
 
-  constructor(url: URL, size: number, signal: AbortSignal | undefined) {
+  constructor(url: URL, size: number, options: UrlOptions) {
     this.name = url.href;
     this.size = size;
     this.#url = url;
-    this.#signal = signal;
+    this.#options = options;
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     checkRange(this, offset, length);
     if (length === 0) return new Uint8Array(0);
-    const response = await request(this.#url, offset, length, this.#signal);
+    const response = await request(this.#url, offset, length, this.#options);
     if (response.status !== 206) {
       throw new ModelFileError(`${this.name} answered ${response.status} to a range request; expected 206`);
     }

@@ -6,7 +6,9 @@ import type { Platform } from '../platform.ts';
 
 export const nodePlatform: Platform = {
   openModel: async (source) =>
-    source.kind === 'directory' ? openModelDirectory(source.path) : openModelUrl(source.url),
+    source.kind === 'directory'
+      ? openModelDirectory(source.path)
+      : openModelUrl(source.url, { headers: source.headers }),
   findAdapters: () => findNodeAdapters(),
   fasterDeviceHint:
     process.platform === 'linux'

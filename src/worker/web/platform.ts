@@ -11,7 +11,7 @@ channel.port1.onmessage = () => resumers.shift()?.();
 export const webPlatform: Platform = {
   openModel: async (source) => {
     if (source.kind !== 'url') throw new Error('a page reads models by URL; it has no directories');
-    return openModelUrl(source.url);
+    return openModelUrl(source.url, { headers: source.headers });
   },
   findAdapters: () => findAdapters(navigator.gpu),
   fasterDeviceHint: 'for a faster device use a browser with WebGPU on a GPU',
