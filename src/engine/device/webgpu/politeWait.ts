@@ -9,9 +9,12 @@ const NAP_MS = 0.1;
 /** Made on first use: pages without cross-origin isolation have no SharedArrayBuffer, and no need of this. */
 let neverWoken: Int32Array<SharedArrayBuffer> | undefined;
 let waiting = 0;
+/** One loop of naps serves all waits, and may outlive the last of them by one turn. */
+let napping = false;
 
 function nap(): void {
-  if (waiting === 0) return;
+  napping = waiting > 0;
+  if (!napping) return;
   neverWoken ??= new Int32Array(new SharedArrayBuffer(4));
   Atomics.wait(neverWoken, 0, 0, NAP_MS);
   setImmediate(nap);
@@ -24,7 +27,11 @@ export function needsPoliteWait(software: boolean): boolean {
 
 /** The same promise; the thread sleeps between polls until it is settled. Node only. */
 export async function waitPolitely<T>(work: Promise<T>): Promise<T> {
-  if (waiting++ === 0) setImmediate(nap);
+  waiting++;
+  if (!napping) {
+    napping = true;
+    setImmediate(nap);
+  }
   try {
     return await work;
   } finally {
