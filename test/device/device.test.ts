@@ -146,7 +146,7 @@ describe.each([
       device.submit(program);
       const rows = await floats(device, out, 4);
       expect(rows.filter((value) => value > 0)).toHaveLength(tokens);
-      expect(rows.slice(tokens)).toEqual(new Array(4 - tokens).fill(-1));
+      expect(rows.slice(tokens)).toEqual(Array.from({ length: 4 - tokens }, () => -1));
     }
     program.destroy();
     for (const view of [meta, gateUp, out]) device.destroyBuffer(view.buffer);
@@ -302,7 +302,7 @@ describe('the webgpu device', () => {
     own.submit(program);
     await expect(own.idle()).rejects.toThrow(/WebGPU error: .*out/);
     await own.idle(); // reported once; the device still works
-    expect(await floats(own, gateUp, 8)).toEqual(new Array(8).fill(0));
+    expect(await floats(own, gateUp, 8)).toEqual(Array.from({ length: 8 }, () => 0));
     own.destroy();
   });
 

@@ -17,10 +17,13 @@ const TARGETS: Record<string, Partial<DeviceTarget>> = {
   },
 };
 
-describe.each(Object.entries(TARGETS))('rms_norm for %s', (_, target) => {
+describe.each(Object.entries(TARGETS))('rms_norm for %s', (name, target) => {
+  const index = Object.keys(TARGETS).indexOf(name);
   const next = seededRandom(3);
   for (const rows of ['tokens', 'logitRows'] as const) {
     for (const withResidual of [false, true]) {
+      // The sum of a row is what differs between targets; the four forms of the call meet all of them once.
+      if (index > 0 && withResidual === (rows === 'logitRows')) continue;
       for (const [output, step, most] of [
         ['f32', 4, 40],
         ['f32', 4, 700],

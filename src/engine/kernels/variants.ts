@@ -1,19 +1,10 @@
 /**
- * Every shader variant that a kernel can choose, for the test that compiles them all without a device: each kernel's
- * file exports `variantDefines`.
+ * Shader variants that kernels can choose. Each kernel's file exports them all as `variantDefines`; a test compiles
+ * every one without a device (test/kernels/compile.test.ts).
  */
 import type { Launch } from './definition.ts';
 
 export type Variant = Pick<Launch, 'shader' | 'defines'>;
-
-/** @throws Error when a file's export has the wrong shape. */
-export function allVariants(): Variant[] {
-  const files = import.meta.glob<{ variantDefines?: readonly Variant[] }>(
-    ['./*.ts', '!./index.ts', '!./variants.ts'],
-    { eager: true },
-  );
-  return Object.values(files).flatMap((file) => file.variantDefines ?? []);
-}
 
 /** Every combination of the listed values: combine({ IN: ['f32', 'f16'], WIDTH: [4, 2] }) has four. */
 export function combine(

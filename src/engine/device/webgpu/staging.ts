@@ -24,7 +24,7 @@ export class StagingPool {
 
   /** Copies `bytes` from `source` after everything submitted so far. */
   async read(source: GPUBuffer, offset: number, bytes: number): Promise<ArrayBuffer> {
-    const size = Math.max(256, 2 ** Math.ceil(Math.log2(bytes)));
+    const size = bytes > KEEP_BYTES ? bytes : Math.max(256, 2 ** Math.ceil(Math.log2(bytes)));
     const staging =
       this.free.get(size)?.pop() ??
       this.gpu.createBuffer({

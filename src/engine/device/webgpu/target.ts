@@ -60,11 +60,11 @@ const WORKGROUPS: { match: RegExp; workgroups: number }[] = [
 ];
 
 /**
- * Workgroups that fill the device once. Software adapters run a workgroup on one CPU core from start to end, so one
- * for each core shares the work evenly and each more costs its start.
+ * Workgroups that fill the device once. Software adapters run a workgroup on one CPU core from start to end; two for
+ * each core even out when another thread takes a part of one, and each more costs its start.
  */
 export function defaultWorkgroups(info: GPUAdapterInfo, cpuCores: number): number {
-  if (isSoftwareAdapter(info)) return Math.max(1, cpuCores);
+  if (isSoftwareAdapter(info)) return Math.max(1, cpuCores * 2);
   const name = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`;
   return WORKGROUPS.find(({ match }) => match.test(name))?.workgroups ?? 64;
 }

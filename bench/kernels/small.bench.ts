@@ -1,7 +1,8 @@
-/** Cases of the small kernels (embed, rms_norm, rope_append, silu_mul) for timing.ts, in the shape of a model's step. */
+/** The small kernels (embed, rms_norm, rope_append, silu_mul), in the shapes of models' steps. */
 import type { Device, DType, TensorView } from '../../src/engine/device.ts';
 import { tensor, tensorBytes } from '../../src/engine/device.ts';
 import { COUNT, SAMPLED_WORDS, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import type { CaseGroup } from './index.ts';
 import type { TimedCase } from './timing.ts';
 
 export interface SmallShape {
@@ -37,8 +38,18 @@ export const LLAMA_1B: Omit<SmallShape, 'tokens' | 'dtype'> = {
 
 const PAGE_SIZE = 16;
 
+/** One decoding stream, a full decode batch and a prefill chunk; software adapters get the embedded model. */
+export function* groups(device: Device): Generator<CaseGroup> {
+  const { software, kind } = device.target;
+  const model = software ? EMBEDDED : LLAMA_1B;
+  const dtype = kind === 'cpu' || software ? 'f32' : 'f16';
+  for (const tokens of software ? [1, 16, 256] : [1, 64, 2048]) {
+    yield smallCases(device, { ...model, tokens, dtype });
+  }
+}
+
 /** The cases and the buffers behind them; `free` gives the memory back. */
-export function smallCases(device: Device, shape: SmallShape): { cases: TimedCase[]; free: () => void } {
+export function smallCases(device: Device, shape: SmallShape): CaseGroup {
   const { tokens, hidden, intermediate, heads, kvHeads, headDim, vocabulary, dtype } = shape;
   const layout = stepMetaLayout({
     tokens,

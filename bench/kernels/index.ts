@@ -1,0 +1,67 @@
+/**
+ * `nanoflow bench kernels`: times every case of the *.bench.ts files in this folder on one device. A file exports
+ * `groups`, a generator, so that only one group's buffers exist at a time.
+ */
+import type { Device } from '../../src/engine/device.ts';
+import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
+import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
+import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
+import { formatRow, timeCase, type TimedCase, type TimingRow } from './timing.ts';
+
+/** Cases that share buffers; `free` gives them back. */
+export interface CaseGroup {
+  cases: TimedCase[];
+  free(): void;
+}
+
+interface BenchFile {
+  groups(device: Device): Iterable<CaseGroup> | AsyncIterable<CaseGroup>;
+}
+
+const files = import.meta.glob<BenchFile>('./*.bench.ts', { eager: true });
+
+export interface KernelBenchOptions {
+  device: 'auto' | 'webgpu' | 'cpu';
+  /** Only cases whose name contains this text. */
+  filter?: string;
+  print: (line: string) => void;
+}
+
+export interface KernelBench {
+  device: { kind: string; name: string };
+  rows: TimingRow[];
+}
+
+async function openDevice(kind: KernelBenchOptions['device']): Promise<Device> {
+  if (kind === 'cpu') return createCpuDevice();
+  const { candidates, rejected } = await findNodeAdapters();
+  if (candidates.length > 0) return createWebgpuDevice(candidates[0].adapter);
+  if (kind === 'auto') return createCpuDevice();
+  throw new Error(`no WebGPU adapter: ${rejected.map(({ reason }) => reason).join('; ')}`);
+}
+
+/** Prints a line for each case and returns all rows. */
+export async function runKernelBench({
+  device: kind,
+  filter,
+  print,
+}: KernelBenchOptions): Promise<KernelBench> {
+  const device = await openDevice(kind);
+  const rows: TimingRow[] = [];
+  try {
+    for (const path of Object.keys(files).sort()) {
+      for await (const { cases, free } of files[path].groups(device)) {
+        for (const timed of cases) {
+          if (filter && !timed.name.includes(filter)) continue;
+          const row = await timeCase(device, timed);
+          print(formatRow(row));
+          rows.push(row);
+        }
+        free();
+      }
+    }
+    return { device: { kind: device.target.kind, name: device.target.name }, rows };
+  } finally {
+    device.destroy();
+  }
+}
