@@ -4,8 +4,9 @@
  */
 import type { Device } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
-import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
+import { findNodeAdapters, nodeGpu } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
+import { KERNELS } from '../../src/engine/kernels/index.ts';
 import { formatRow, timeCase, type TimedCase, type TimingRow } from './timing.ts';
 
 /** Cases that share buffers; `free` gives them back. */
@@ -20,6 +21,10 @@ interface BenchFile {
 
 const files = import.meta.glob<BenchFile>('./*.bench.ts', { eager: true });
 
+// The command loads this file through Vite's runner, which imports nothing more once the file is loaded: so the
+// WebGPU package is loaded here. Where it cannot be, findNodeAdapters says why.
+await nodeGpu().catch(() => undefined);
+
 export interface KernelBenchOptions {
   device: 'auto' | 'webgpu' | 'cpu';
   /** Only cases whose name contains this text. */
@@ -33,10 +38,10 @@ export interface KernelBench {
 }
 
 async function openDevice(kind: KernelBenchOptions['device']): Promise<Device> {
-  if (kind === 'cpu') return createCpuDevice();
+  if (kind === 'cpu') return createCpuDevice({ registry: KERNELS });
   const { candidates, rejected } = await findNodeAdapters();
-  if (candidates.length > 0) return createWebgpuDevice(candidates[0].adapter);
-  if (kind === 'auto') return createCpuDevice();
+  if (candidates.length > 0) return createWebgpuDevice(candidates[0].adapter, { registry: KERNELS });
+  if (kind === 'auto') return createCpuDevice({ registry: KERNELS });
   throw new Error(`no WebGPU adapter: ${rejected.map(({ reason }) => reason).join('; ')}`);
 }
 
