@@ -55,6 +55,7 @@ async function loadRunner(device: Device, golden: GoldenCase, storage: 'f32' | '
     pageSize: PAGE_SIZE,
     maxBatchTokens: BATCH,
     maxRequests: 5,
+    maxModelLen: 400,
     kvMemoryBytes: 2 ** 24,
   };
   const runner = await ModelRunner.load(device, config, files, chooseSizes(config, device.target, options));
@@ -86,9 +87,10 @@ async function greedyTokens(runner: ModelRunner, prompts: readonly GoldenPrompt[
     maxQueuedTokens: 10_000,
     checkPages: true,
   });
-  prompts.forEach(({ prompt, tokens }, i) =>
-    engine.submit(ask(`${i}`, [...prompt], { maxTokens: tokens.length, ignoreEos: true })),
-  );
+  prompts.forEach(({ prompt, tokens }, i) => {
+    const request = ask(`${i}`, [...prompt], { maxTokens: tokens.length, ignoreEos: true });
+    expect(engine.submit(request)).toEqual({ accepted: true });
+  });
   const result: number[][] = prompts.map(() => []);
   while (engine.hasWork) {
     for (const event of await engine.step()) {

@@ -56,7 +56,9 @@ export function chooseSizes(config: ModelConfig, target: DeviceTarget, options: 
   // K and V of one layer are one buffer each; a binding must hold all their pages.
   const bindingPages = Math.floor(target.limits.maxBindingBytes / (pageBytes / (2 * config.numLayers)));
   // More than every request at full length can never be used.
-  const modelLimit = Math.min(options.maxModelLen ?? config.maxPositionEmbeddings, ropeReach(config));
+  const modelLimit = options.maxModelLen
+    ? Math.min(options.maxModelLen, ropeReach(config))
+    : trainedReach(config);
   const useful = maxRequests * Math.ceil(modelLimit / pageSize);
   const pages = Math.min(Math.floor(budget / pageBytes), bindingPages, useful);
   if (pages < 1) {
@@ -88,11 +90,15 @@ function chooseTypes(target: DeviceTarget, storage: 'auto' | 'f32' | 'f16'): Sto
   return { weights: chosen, kv: chosen, activations: native ? 'f16' : 'f32' };
 }
 
-/** Longest position that is defined: dynamic scaling stretches beyond the trained range by its factor. */
-function ropeReach(config: ModelConfig): number {
+/** What the model is served with by default: dynamic scaling is meant to stretch the trained range by its factor. */
+function trainedReach(config: ModelConfig): number {
   const { scaling } = config.rope;
-  const factor = scaling.kind === 'dynamic' ? scaling.factor : 1;
-  return Math.floor(config.maxPositionEmbeddings * factor);
+  return Math.floor(config.maxPositionEmbeddings * (scaling.kind === 'dynamic' ? scaling.factor : 1));
+}
+
+/** What may be asked for: dynamic scaling is defined for any length. */
+function ropeReach(config: ModelConfig): number {
+  return config.rope.scaling.kind === 'dynamic' ? Infinity : config.maxPositionEmbeddings;
 }
 
 function positive(option: string, value: number | undefined, fallback: number): number {
