@@ -13,6 +13,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { root } from './lib/freshness.js';
 
+const answersWithin = 60_000; // ms, of each request
+
 /** The value after an option on the command line. */
 function option(/** @type {string} */ name) {
   const at = process.argv.indexOf(name);
@@ -58,7 +60,7 @@ async function untilReady(/** @type {string} */ url, /** @type {() => boolean} *
 }
 
 async function get(/** @type {string} */ url, /** @type {RequestInit} */ options = {}) {
-  const response = await fetch(url, options);
+  const response = await fetch(url, { signal: AbortSignal.timeout(answersWithin), ...options });
   const body = await response.text();
   if (!response.ok)
     throw new Error(`${url} answered ${response.status}, expected 200: ${body.slice(0, 500)}`);
