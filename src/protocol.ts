@@ -221,11 +221,14 @@ export interface ChatMessage {
 
 export interface ChatTemplateOptions {
   addGenerationPrompt: boolean;
+  /** Longest text, in UTF-16 units; a longer one is an error named PromptTooLongError. */
+  maxLength: number;
 }
 
 /**
- * What a text thread exposes. There are two: one holds the tokenizer, one renders chat templates. A template is
- * untrusted input, so its thread has a memory limit and is ended when it takes too long (worker/textClient.ts).
+ * What a text thread exposes. There are two: one holds the tokenizer, one renders chat templates. Both run files of the
+ * model, which are untrusted: either is ended when it takes too long, and the template's has a memory limit
+ * (worker/textClient.ts).
  */
 export interface TextApi {
   loadTokenizer(model: ModelSource): Promise<void>;

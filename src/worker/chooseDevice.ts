@@ -1,57 +1,65 @@
 /** Which device serves, and why not a better one. Order: cuda, webgpu on a GPU, webgpu on a software adapter, cpu. */
 import { createCpuDevice } from '../engine/device/cpu/cpuDevice.ts';
+import type { AdapterSearch } from '../engine/device/webgpu/adapter.ts';
 import { createWebgpuDevice } from '../engine/device/webgpu/webgpuDevice.ts';
 import type { Device } from '../engine/device.ts';
 import type { DeviceCandidate, DeviceChoice, DeviceReport } from '../protocol.ts';
 import type { Platform } from './platform.ts';
 
-interface Option extends DeviceCandidate {
+/** Something that could serve; without `open` it cannot, and `reason` says why. */
+export interface DeviceOption extends DeviceCandidate {
   open?: () => Promise<Device>;
 }
 
-/** Everything that could serve here, best first; those without `open` cannot. */
-async function options(platform: Platform): Promise<Option[]> {
-  const { candidates, rejected } = await platform.findAdapters();
-  const missing = (software: boolean): Option[] =>
-    rejected
-      .filter(({ what }) => what.includes('software') === software)
-      .map(({ what, reason }) => ({ kind: 'webgpu', name: what, reason }));
-  const found = (software: boolean): Option[] =>
+export interface ChosenDevice {
+  device: Device;
+  report: DeviceReport;
+}
+
+/** How devices are opened; tests hand in their own. */
+export interface DeviceOpeners {
+  webgpu: (adapter: GPUAdapter) => Promise<Device>;
+  cpu: () => Promise<Device>;
+}
+
+const OPENERS: DeviceOpeners = { webgpu: createWebgpuDevice, cpu: () => createCpuDevice() };
+
+/** All devices, best first, from what the search for adapters found. Pure: opens nothing. */
+export function rankDevices({ candidates, rejected }: AdapterSearch, open: DeviceOpeners): DeviceOption[] {
+  const found = (software: boolean): DeviceOption[] =>
     candidates
       .filter((candidate) => candidate.software === software)
       .map(({ adapter, name }) => ({
         kind: 'webgpu',
         name,
         reason: software ? 'a software WebGPU adapter: the kernels run on CPU cores' : 'a GPU through WebGPU',
-        open: () => createWebgpuDevice(adapter),
+        open: () => open.webgpu(adapter),
       }));
+  const missing = (software: boolean): DeviceOption[] =>
+    rejected
+      .filter(({ what }) => what.includes('software') === software)
+      .map(({ what, reason }) => ({ kind: 'webgpu', name: what, reason }));
   return [
     { kind: 'cuda', name: 'cuda', reason: 'the native CUDA addon is not part of this build' },
     ...found(false),
     ...missing(false),
     ...found(true),
     ...missing(true),
-    {
-      kind: 'cpu',
-      name: 'cpu',
-      reason: 'plain TypeScript on one core; always there',
-      open: () => createCpuDevice(),
-    },
+    { kind: 'cpu', name: 'cpu', reason: 'plain TypeScript on one core; always there', open: open.cpu },
   ];
 }
 
-export async function listDevices(platform: Platform): Promise<DeviceCandidate[]> {
-  return (await options(platform)).map(({ kind, name, reason }) => ({ kind, name, reason }));
-}
-
-/** @throws Error that says why the device that was asked for is not to be had, and what is. */
-export async function chooseDevice(
+/**
+ * Opens the best device of the chosen kind ('auto': of all); one that cannot be opened is passed over, with the reason.
+ * @throws Error that says why there is none, and what to do
+ */
+export async function openBest(
+  options: readonly DeviceOption[],
   choice: DeviceChoice,
-  platform: Platform,
-): Promise<{ device: Device; report: DeviceReport }> {
-  const all = await options(platform);
+  fasterDeviceHint: string,
+): Promise<ChosenDevice> {
   const rejected: DeviceCandidate[] = [];
-  for (const { kind, name, reason, open } of all) {
+  for (const { kind, name, reason, open } of options) {
     if (choice !== 'auto' && kind !== choice) continue;
     if (!open) {
       rejected.push({ kind, name, reason });
@@ -59,19 +67,34 @@ export async function chooseDevice(
     }
     try {
       const device = await open();
-      const hint = kind === 'cpu' && choice === 'auto' ? platform.fasterDeviceHint : undefined;
-      return {
-        device,
-        report: { kind, name: kind === 'cpu' ? name : device.target.name, reason, rejected, hint },
-      };
+      const hint = kind === 'cpu' && choice === 'auto' ? fasterDeviceHint : undefined;
+      const opened = kind === 'cpu' ? name : device.target.name;
+      return { device, report: { kind, name: opened, reason, rejected, hint } };
     } catch (error) {
-      rejected.push({ kind, name, reason: `it could not be opened: ${messageOf(error)}` });
+      const message = error instanceof Error ? error.message : String(error);
+      rejected.push({ kind, name, reason: `it could not be opened: ${message}` });
     }
   }
+  const what = choice === 'auto' ? 'no device' : `no ${choice} device`;
+  const remedy = choice === 'auto' ? '' : '; --device auto takes the best there is';
   const reasons = rejected.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
-  throw new Error(`no ${choice} device here (${reasons}); try --device auto`);
+  throw new Error(`${what} can be used here (${reasons})${remedy}`);
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+/** @throws as openBest() */
+export async function chooseDevice(
+  choice: DeviceChoice,
+  platform: Pick<Platform, 'findAdapters' | 'fasterDeviceHint'>,
+  openers: DeviceOpeners = OPENERS,
+): Promise<ChosenDevice> {
+  // Who asks for the cpu may do so because the search for adapters crashes there.
+  const needsSearch = choice === 'auto' || choice === 'webgpu';
+  const search = needsSearch ? await platform.findAdapters() : { candidates: [], rejected: [] };
+  return openBest(rankDevices(search, openers), choice, platform.fasterDeviceHint);
+}
+
+/** What could serve here, best first, each with why or why not. */
+export async function listDevices(platform: Pick<Platform, 'findAdapters'>): Promise<DeviceCandidate[]> {
+  const options = rankDevices(await platform.findAdapters(), OPENERS);
+  return options.map(({ kind, name, reason }) => ({ kind, name, reason }));
 }

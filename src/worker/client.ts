@@ -13,100 +13,126 @@ import type {
   RequestError,
   RequestEvent,
 } from '../protocol.ts';
+import { RequestStream } from './requestStream.ts';
 import type { TextClient } from './textClient.ts';
+import { ThreadCalls, ThreadError, type Thread } from './thread.ts';
 import { GenerateError, type EngineClient, type GenerationEvent } from './types.ts';
 
 export { GenerateError, type EngineClient, type GenerationEvent } from './types.ts';
 
-/** A started engine thread. `crashed` resolves when the thread ends by itself. */
-export interface EngineThread {
-  api: Comlink.Remote<EngineApi>;
-  crashed: Promise<string>;
-  terminate(): Promise<void>;
-}
+const DISPOSED = 'the engine was shut down';
+/** What a thread gets to end its step and free its device; then it is ended as it is. */
+const SHUTDOWN_MILLISECONDS = 2000;
 
 /** Loads the model in the engine's thread and returns the client. Ends the threads when loading fails. */
 export async function connect(
-  thread: EngineThread,
+  thread: Thread<EngineApi>,
   text: TextClient,
   options: LoadOptions,
   onProgress: (progress: LoadProgress) => void,
 ): Promise<EngineClient> {
-  const streams = new Map<string, EventQueue>();
-  let crash: string | undefined;
+  const calls = new ThreadCalls(thread);
+  const streams = new LiveStreams();
   void thread.crashed.then((reason) => {
-    crash = reason;
-    const error: RequestError = { code: 'device_lost', message: `the engine's thread ended: ${reason}` };
-    for (const [id, stream] of streams) stream.push({ type: 'error', id, error });
+    streams.fail({ code: 'device_lost', message: `the engine's thread ended: ${reason}` });
   });
   try {
-    await thread.api.events(
-      Comlink.proxy((events: RequestEvent[]) => {
-        for (const event of events) streams.get(event.id)?.push(event);
+    const receive = Comlink.proxy((events: RequestEvent[]) => streams.receive(events));
+    const report = Comlink.proxy((progress: LoadProgress) => onProgress(progress));
+    const [info] = await Promise.all([
+      // In the order of the calls: the sink is there before the first event.
+      calls.call((api) => {
+        void api.events(receive).catch(() => {});
+        return api.load(options, report);
       }),
-    );
-    const crashed = thread.crashed.then((reason) => Promise.reject(new Error(reason)));
-    const load = thread.api.load(options, Comlink.proxy(onProgress));
-    const [info] = await Promise.all([Promise.race([load, crashed]), text.load(options.model)]);
-    return new ThreadClient(info, thread, text, streams, () => crash);
+      text.load(options.model),
+    ]);
+    return new ThreadClient(info, calls, text, streams);
   } catch (error) {
-    await Promise.all([thread.terminate(), text.dispose()]);
+    await endThreads(calls, text);
     throw error;
+  }
+}
+
+async function endThreads(calls: ThreadCalls<EngineApi>, text: TextClient): Promise<void> {
+  // Threads that are busy, silent or gone end all the same: the outcome of being asked to does not matter.
+  await calls.call((api) => api.shutdown(), SHUTDOWN_MILLISECONDS).catch(() => {});
+  await Promise.allSettled([calls.terminate(DISPOSED), text.dispose()]);
+}
+
+/** The requests whose end has not come yet, by id. An id is free again when its end has arrived. */
+class LiveStreams {
+  readonly #live = new Map<string, { stream: RequestStream; onEnd: () => void }>();
+
+  has(id: string): boolean {
+    return this.#live.has(id);
+  }
+
+  add(id: string, stream: RequestStream, onEnd: () => void): void {
+    this.#live.set(id, { stream, onEnd });
+  }
+
+  remove(id: string): void {
+    this.#live.get(id)?.onEnd();
+    this.#live.delete(id);
+  }
+
+  receive(events: RequestEvent[]): void {
+    for (const event of events) {
+      this.#live.get(event.id)?.stream.push(event);
+      if (event.type !== 'tokens') this.remove(event.id);
+    }
+  }
+
+  fail(error: RequestError): void {
+    this.receive([...this.#live.keys()].map((id) => ({ type: 'error', id, error })));
   }
 }
 
 class ThreadClient implements EngineClient {
   readonly info: EngineInfo;
-  readonly #thread: EngineThread;
+  readonly #calls: ThreadCalls<EngineApi>;
   readonly #text: TextClient;
-  readonly #streams: Map<string, EventQueue>;
-  readonly #crash: () => string | undefined;
+  readonly #streams: LiveStreams;
+  #disposal?: Promise<void>;
 
-  constructor(
-    info: EngineInfo,
-    thread: EngineThread,
-    text: TextClient,
-    streams: Map<string, EventQueue>,
-    crash: () => string | undefined,
-  ) {
+  constructor(info: EngineInfo, calls: ThreadCalls<EngineApi>, text: TextClient, streams: LiveStreams) {
     this.info = info;
-    this.#thread = thread;
+    this.#calls = calls;
     this.#text = text;
     this.#streams = streams;
-    this.#crash = crash;
   }
 
   async generate(
     request: Omit<GenerateRequest, 'id'> & { id?: string },
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncIterable<GenerationEvent>> {
-    const crash = this.#crash();
-    if (crash !== undefined) throw new GenerateError({ code: 'device_lost', message: crash });
+    if (this.#disposal) throw notReady(DISPOSED);
     const id = request.id ?? crypto.randomUUID();
     if (this.#streams.has(id)) {
       throw new GenerateError({ code: 'invalid', param: 'id', message: `request id '${id}' is in use` });
     }
-    const queue = new EventQueue();
-    this.#streams.set(id, queue);
-    const abort = (): void => void this.#thread.api.abort(id);
-    try {
-      const result = await this.#thread.api.submit({ ...request, id });
-      if (!result.accepted) throw new GenerateError(result.error);
-    } catch (error) {
-      this.#streams.delete(id);
-      throw error;
-    }
-    if (signal?.aborted) abort();
+    if (signal?.aborted) return abortedStream(id, request.promptTokenIds.length);
+
+    // A thread that is gone has no such request any more, and has ended it here.
+    const abort = (): void => void this.#calls.call((api) => api.abort(id)).catch(() => {});
+    const stream = new RequestStream(abort);
+    // Known before it is submitted: its first events may overtake the answer, and it may be aborted meanwhile.
+    this.#streams.add(id, stream, () => signal?.removeEventListener('abort', abort));
     signal?.addEventListener('abort', abort, { once: true });
-    const close = (): void => {
-      signal?.removeEventListener('abort', abort);
-      if (this.#streams.delete(id) && !queue.ended) abort();
-    };
-    return iterate(queue, close);
+    try {
+      const result = await this.#calls.call(async (api) => api.submit({ ...request, id }));
+      if (!result.accepted) throw new GenerateError(result.error);
+      return stream;
+    } catch (error) {
+      this.#streams.remove(id);
+      throw error instanceof ThreadError ? notReady(`the engine's thread ended: ${error.message}`) : error;
+    }
   }
 
   encode(text: string, options: { addSpecialTokens?: boolean } = {}): Promise<number[]> {
-    return this.#text.encode(text, { addSpecialTokens: options.addSpecialTokens ?? true });
+    const { addSpecialTokens = true } = options;
+    return this.#text.encode(text, { addSpecialTokens }, this.info.model.maxModelLen);
   }
 
   decode(tokenIds: number[], options: { skipSpecialTokens?: boolean } = {}): Promise<string> {
@@ -116,64 +142,39 @@ class ThreadClient implements EngineClient {
   encodeChat(
     ...[messages, options = {}]: Parameters<EngineClient['encodeChat']>
   ): Promise<{ prompt: string; tokenIds: number[] }> {
-    return this.#text.encodeChat(messages, { addGenerationPrompt: options.addGenerationPrompt ?? true });
+    const { addGenerationPrompt = true } = options;
+    return this.#text.encodeChat(messages, { addGenerationPrompt }, this.info.model.maxModelLen);
   }
 
-  async stats(timeoutMs = 5000): Promise<EngineStats> {
-    const crash = this.#crash();
-    if (crash !== undefined) throw new Error(crash);
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      const silence = new Error(`the engine's thread has not answered for ${timeoutMs} ms`);
-      timer = setTimeout(() => reject(silence), timeoutMs);
-    });
-    try {
-      return await Promise.race([this.#thread.api.stats(), late]);
-    } finally {
-      clearTimeout(timer);
-    }
+  stats(timeoutMs = 5000): Promise<EngineStats> {
+    return this.#calls.call((api) => api.stats(), timeoutMs);
   }
 
-  async dispose(): Promise<void> {
-    const patience = new Promise((resolve) => setTimeout(resolve, 2000));
-    if (this.#crash() === undefined) await Promise.race([this.#thread.api.shutdown(), patience]);
-    await Promise.all([this.#thread.terminate(), this.#text.dispose()]);
+  /** Live requests fail with `not_ready`. */
+  dispose(): Promise<void> {
+    this.#disposal ??= this.#dispose();
+    return this.#disposal;
+  }
+
+  async #dispose(): Promise<void> {
+    this.#streams.fail({ code: 'not_ready', message: DISPOSED });
+    await endThreads(this.#calls, this.#text);
   }
 }
 
-/** Events of one request: pushed as they come, pulled one by one. */
-class EventQueue {
-  ended = false;
-  readonly #events: RequestEvent[] = [];
-  #waiting?: (event: RequestEvent) => void;
-
-  push(event: RequestEvent): void {
-    if (this.ended) return;
-    if (event.type !== 'tokens') this.ended = true;
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    if (waiting) waiting(event);
-    else this.#events.push(event);
-  }
-
-  next(): Promise<RequestEvent> {
-    const event = this.#events.shift();
-    return event ? Promise.resolve(event) : new Promise((resolve) => (this.#waiting = resolve));
-  }
+/** A request that was aborted before it was sent: it ends as the engine would have ended it. */
+function abortedStream(id: string, promptTokens: number): RequestStream {
+  const stream = new RequestStream();
+  stream.push({
+    type: 'end',
+    id,
+    finishReason: 'abort',
+    usage: { promptTokens, completionTokens: 0 },
+    timings: { queued: 0, prefill: 0, decode: 0, timeToFirstToken: 0, total: 0 },
+  });
+  return stream;
 }
 
-async function* iterate(
-  queue: EventQueue,
-  close: () => void,
-): AsyncGenerator<GenerationEvent, void, undefined> {
-  try {
-    for (;;) {
-      const event = await queue.next();
-      if (event.type === 'error') throw new GenerateError(event.error);
-      yield event;
-      if (event.type === 'end') return;
-    }
-  } finally {
-    close();
-  }
+function notReady(message: string): GenerateError {
+  return new GenerateError({ code: 'not_ready', message });
 }

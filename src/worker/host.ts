@@ -2,14 +2,7 @@
  * The engine's thread: loads a model on a device and runs the step loop. Everything a front end may ask of it is
  * EngineApi (protocol.ts). Knows nothing of HTTP and pages; what differs between Node and browsers is in Platform.
  */
-import { Engine } from '../engine/engine.ts';
-import type { Device } from '../engine/device.ts';
-import { parseModelConfig } from '../engine/model/config.ts';
-import { readJson } from '../engine/model/modelFiles.ts';
-import { ModelRunner } from '../engine/model/runner.ts';
-import { chooseSizes } from '../engine/model/sizes.ts';
-import { loadChatTemplate } from '../engine/tokenizer/chatTemplate.ts';
-import { loadVocabulary } from '../engine/tokenizer/vocabulary.ts';
+import type { Engine } from '../engine/engine.ts';
 import type {
   DeviceCandidate,
   EngineApi,
@@ -19,90 +12,60 @@ import type {
   GenerateRequest,
   LoadOptions,
   LoadProgress,
+  RequestError,
   RequestEvent,
   SubmitResult,
 } from '../protocol.ts';
-import { chooseDevice, listDevices } from './chooseDevice.ts';
-import { generationEndTokens, modelName } from './modelFacts.ts';
+import { listDevices } from './chooseDevice.ts';
+import { loadEngine, type EngineLoader, type LoadedEngine } from './loadEngine.ts';
+import { throttleProgress } from './loadProgress.ts';
 import type { Platform } from './platform.ts';
+
+const SHUT_DOWN: RequestError = { code: 'not_ready', message: 'the engine was shut down' };
 
 export class EngineHost implements EngineApi {
   readonly #platform: Platform;
-  #engine?: Engine;
-  #device?: Device;
+  readonly #loader: EngineLoader;
+  #load?: Promise<LoadedEngine>;
+  #loaded?: LoadedEngine;
+  #loop?: Promise<void>;
   #state: EngineStats['state'] = 'loading';
   #sink: EventSink = () => {};
+  /** Accepted requests whose end was not sent yet. */
+  readonly #live = new Set<string>();
   #heartbeat = performance.now();
   #wake: () => void = () => {};
-  #stopped = false;
+  readonly #stop = new AbortController();
+  #shutdown?: Promise<void>;
 
-  constructor(platform: Platform) {
+  /** Tests hand in a loader that needs no device. */
+  constructor(platform: Platform, loader: EngineLoader = loadEngine) {
     this.#platform = platform;
+    this.#loader = loader;
   }
 
   async load(options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<EngineInfo> {
-    if (this.#engine)
-      throw new Error('this engine has a model already; start another thread for a second one');
-    const begin = performance.now();
-    const files = await this.#platform.openModel(options.model);
-    const json = (await readJson(files, 'config.json')) as { architectures?: string[] };
-    const config = parseModelConfig(json);
-
-    onProgress({ stage: 'device', done: 0, total: 1, unit: 'steps', detail: options.device });
-    const { device, report } = await chooseDevice(options.device, this.#platform);
-    this.#device = device;
-    onProgress({ stage: 'device', done: 1, total: 1, unit: 'steps', detail: report.name });
-    const sizes = chooseSizes(config, device.target, options);
-    const text = await loadVocabulary(files);
-    onProgress({ stage: 'tokenizer', done: 1, total: 1, unit: 'steps', detail: 'tokenizer.json' });
-
-    let parameters = 0;
-    const storedBytes = sizes.types.weights === 'f16' ? 2 : 4;
-    const runner = await ModelRunner.load(device, config, files, sizes, {
-      weights: ({ weight, loadedParameters, totalParameters }) => {
-        parameters = totalParameters;
-        const [done, total] = [loadedParameters * storedBytes, totalParameters * storedBytes];
-        onProgress({ stage: 'weights', done, total, unit: 'bytes', detail: weight });
-      },
+    if (this.#load) throw new Error('this engine has a model already; start another thread for a second one');
+    this.#stop.signal.throwIfAborted();
+    this.#load = this.#loader(options, {
+      platform: this.#platform,
+      // Over a thread's border the call answers with a promise; nobody may be listening any more.
+      onProgress: throttleProgress((progress) => ignoreFailure(() => onProgress(progress))),
+      signal: this.#stop.signal,
     });
-    for (const name of runner.unexpectedTensors) {
-      onProgress({ stage: 'weights', done: 1, total: 1, unit: 'bytes', detail: `ignored tensor ${name}` });
+    let loaded: LoadedEngine;
+    try {
+      loaded = await this.#load;
+    } catch (error) {
+      this.#load = undefined;
+      throw error;
     }
-    let compiled = 0;
-    await runner.compile(({ kernel, milliseconds }) => {
-      const detail = `${kernel} (${milliseconds.toFixed(1)} ms)`;
-      onProgress({ stage: 'compile', done: ++compiled, total: 0, unit: 'kernels', detail });
-    });
-
-    const endTokens = await generationEndTokens(files, config);
-    this.#engine = new Engine(runner, text, {
-      endTokens,
-      maxQueuedRequests: options.maxQueuedRequests ?? 1024,
-      maxQueuedTokens: options.maxQueuedTokens ?? 2 ** 20,
-    });
-    void device.lost.then(({ reason }) => this.#lose(reason));
+    this.#stop.signal.throwIfAborted(); // shutdown() closes what was loaded meanwhile
+    this.#loaded = loaded;
     this.#state = 'ready';
-    onProgress({ stage: 'ready', done: 1, total: 1, unit: 'steps', detail: report.name });
-    void this.#loop();
-    return {
-      model: {
-        name: options.servedModelName ?? modelName(options.model),
-        architecture: json.architectures?.[0] ?? config.architecture,
-        parameters,
-        vocabSize: config.vocabSize,
-        maxModelLen: sizes.maxModelLen,
-        bosTokenId: config.bosTokenId,
-        eosTokenIds: endTokens,
-        hasChatTemplate: (await loadChatTemplate(files)) !== undefined,
-        storage: sizes.types.weights,
-        weightBytes: runner.weightBytes,
-      },
-      device: report,
-      kv: { pageSize: sizes.pageSize, pages: sizes.pages, bytes: sizes.kvBytes },
-      maxBatchTokens: sizes.maxBatchTokens,
-      maxRequests: sizes.maxRequests,
-      loadSeconds: (performance.now() - begin) / 1000,
-    };
+    void loaded.lost.then(({ reason }) => this.#lose(reason));
+    this.#loop = this.#run(loaded.engine);
+    return loaded.info;
   }
 
   events(sink: EventSink): void {
@@ -110,72 +73,130 @@ export class EngineHost implements EngineApi {
   }
 
   submit(request: GenerateRequest): SubmitResult {
-    if (!this.#engine || this.#stopped) {
-      return { accepted: false, error: { code: 'not_ready', message: 'the engine has no model yet' } };
+    if (!this.#loaded || this.#state !== 'ready') {
+      const message = this.#stop.signal.aborted
+        ? SHUT_DOWN.message
+        : `the engine is not ready (${this.#state})`;
+      return { accepted: false, error: { code: 'not_ready', message } };
     }
-    const result = this.#engine.submit(request);
-    if (result.accepted) this.#wake();
-    return result;
+    try {
+      const result = this.#loaded.engine.submit(request);
+      if (result.accepted) {
+        this.#live.add(request.id);
+        this.#wake();
+      }
+      return result;
+    } catch (error) {
+      return { accepted: false, error: { code: 'internal', message: messageOf(error) } };
+    }
   }
 
   abort(id: string): void {
-    this.#engine?.abort(id);
+    this.#loaded?.engine.abort(id);
     this.#wake();
   }
 
   stats(): EngineStats {
-    const idle = this.#engine && !this.#engine.hasWork;
-    const heartbeatAge = idle ? 0 : (performance.now() - this.#heartbeat) / 1000;
-    const empty = { stop: 0, length: 0, abort: 0, error: 0 };
-    return {
-      ...(this.#engine?.stats() ?? {
-        running: 0,
-        waiting: 0,
-        kvPagesUsed: 0,
-        kvPagesTotal: 0,
-        steps: 0,
-        promptTokens: 0,
-        generationTokens: 0,
-        requestsAccepted: 0,
-        requestsFinished: empty,
-        preemptions: 0,
-        iterationTokens: [],
-      }),
-      heartbeatAge,
-      state: this.#state,
+    const engine = this.#loaded?.engine;
+    const counters = engine?.stats() ?? {
+      running: 0,
+      waiting: 0,
+      kvPagesUsed: 0,
+      kvPagesTotal: 0,
+      steps: 0,
+      promptTokens: 0,
+      generationTokens: 0,
+      requestsAccepted: 0,
+      requestsFinished: { stop: 0, length: 0, abort: 0, error: 0 },
+      preemptions: 0,
+      iterationTokens: [],
     };
+    // That this thread answers proves that an idle loop is alive; a busy one must have begun a step lately.
+    const heartbeatAge = engine?.hasWork ? (performance.now() - this.#heartbeat) / 1000 : 0;
+    return { ...counters, heartbeatAge, state: this.#state };
   }
 
   devices(): Promise<DeviceCandidate[]> {
     return listDevices(this.#platform);
   }
 
-  async shutdown(): Promise<void> {
-    this.#stopped = true;
+  /** Ends a running load or the loop after its step, fails what is live, frees the device. */
+  shutdown(): Promise<void> {
+    this.#shutdown ??= this.#end();
+    return this.#shutdown;
+  }
+
+  async #end(): Promise<void> {
+    if (this.#state !== 'lost') this.#state = 'draining';
+    this.#stop.abort(new Error(SHUT_DOWN.message));
     this.#wake();
-    await this.#device?.idle().catch(() => {}); // a lost device has nothing to wait for
-    this.#device?.destroy();
+    const loaded = await this.#load?.catch(() => undefined); // load() reports it
+    await this.#loop;
+    this.#failLive(SHUT_DOWN);
+    await loaded?.close();
   }
 
   /** Runs steps while there is work; sleeps until submit or abort wakes it. */
-  async #loop(): Promise<void> {
-    const engine = this.#engine!;
-    while (!this.#stopped) {
-      if (!engine.hasWork) await new Promise<void>((resolve) => (this.#wake = resolve));
-      this.#heartbeat = performance.now();
-      this.#send(await engine.step());
-      await this.#platform.yieldToMessages();
+  async #run(engine: Engine): Promise<void> {
+    try {
+      while (!this.#stop.signal.aborted) {
+        this.#heartbeat = performance.now();
+        if (engine.hasWork) {
+          this.#send(await engine.step());
+          await this.#platform.yieldToMessages();
+        } else {
+          await new Promise<void>((resolve) => (this.#wake = resolve));
+        }
+      }
+    } catch (error) {
+      this.#breakDown(engine, error);
     }
   }
 
   #send(events: RequestEvent[]): void {
-    if (events.length > 0) this.#sink(events);
+    if (events.length === 0) return;
+    for (const event of events) {
+      if (event.type !== 'tokens') this.#live.delete(event.id);
+      if (event.type === 'error' && event.error.code === 'device_lost') this.#state = 'lost';
+    }
+    ignoreFailure(() => this.#sink(events));
   }
 
   #lose(reason: string): void {
-    if (this.#stopped) return;
+    if (this.#stop.signal.aborted) return; // shutdown() destroys the device
     this.#state = 'lost';
-    this.#engine?.deviceLost(reason);
+    this.#loaded?.engine.deviceLost(reason);
     this.#wake();
   }
+
+  /**
+   * step() ends the requests it fails with; when it throws, the engine's books are broken. Nobody is left waiting: every
+   * live request fails, later ones are refused, and the state says that a new engine is needed.
+   */
+  #breakDown(engine: Engine, error: unknown): void {
+    console.error('the step loop failed:', error);
+    const message = `the step loop failed: ${messageOf(error)}`;
+    this.#state = 'lost';
+    this.#failLive({ code: 'internal', message });
+    try {
+      engine.deviceLost(message); // frees what its books still know
+    } catch (second) {
+      console.error('while ending all requests:', second);
+    }
+  }
+
+  #failLive(error: RequestError): void {
+    this.#send([...this.#live].map((id) => ({ type: 'error', id, error })));
+  }
+}
+
+/** A front end that throws must not end this thread by an unhandled rejection. Over comlink the call is a promise. */
+function ignoreFailure(call: () => unknown): void {
+  void new Promise((resolve) => resolve(call())).catch((error: unknown) =>
+    console.error('a front end failed:', error),
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

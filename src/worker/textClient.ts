@@ -1,17 +1,13 @@
 /**
- * The text threads as one object. Calls to a thread run one at a time. A chat template runs with a time limit (and, in
- * Node, a memory limit): when it breaks either, its thread is ended and a new one is started; only the request that
- * brought it about fails.
+ * The text threads as one object: the tokenizer's, and that of the chat template. Both run files of a model, which are
+ * untrusted, under a time limit (and the template, in Node, under a memory limit).
  */
-import type * as Comlink from 'comlink';
-import type { ChatMessage, ChatTemplateOptions, ModelSource, TextApi } from '../protocol.ts';
+import type { ChatMessage, ModelSource, TextApi } from '../protocol.ts';
+import { LimitedThread } from './limitedThread.ts';
+import { ThreadError, type Thread } from './thread.ts';
 import { GenerateError } from './types.ts';
 
-export interface TextThread {
-  api: Comlink.Remote<TextApi>;
-  crashed: Promise<string>;
-  terminate(): Promise<void>;
-}
+export type TextThread = Thread<TextApi>;
 
 export interface TextThreads {
   startTokenizer(): TextThread;
@@ -19,97 +15,126 @@ export interface TextThreads {
   startTemplate(): TextThread;
 }
 
-const TEMPLATE_MILLISECONDS = 2000;
+export interface TextLimits {
+  templateMilliseconds: number;
+  /** The tokenizer takes 10 to 50 us a character; long contexts need a while. */
+  encodeMilliseconds: number;
+}
+
+const LIMITS: TextLimits = { templateMilliseconds: 2000, encodeMilliseconds: 30_000 };
+
+/** The longest tokens are runs of spaces; more text than this for each token of context can not fit. */
+const MAX_CHARACTERS_PER_TOKEN = 64;
+/** Longest rendered chat for each token of context. */
+const MAX_RENDERED_PER_TOKEN = 16;
+
+const DISPOSED = 'the engine was shut down';
 
 export class TextClient {
   readonly #threads: TextThreads;
-  readonly #tokenizer: TextThread;
-  #template: Promise<TextThread>;
-  #model?: ModelSource;
+  readonly #limits: TextLimits;
+  #tokenizer?: LimitedThread<TextApi>;
+  #template?: LimitedThread<TextApi>;
   #hasTemplate = false;
-  #disposed = false;
-  /** Tail of the queue of template calls. */
-  #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(threads: TextThreads) {
+  constructor(threads: TextThreads, limits: Partial<TextLimits> = {}) {
     this.#threads = threads;
-    this.#tokenizer = threads.startTokenizer();
-    this.#template = Promise.resolve(threads.startTemplate());
+    this.#limits = { ...LIMITS, ...limits };
   }
 
+  /** Starts the threads. Rejects when the model's tokenizer or template cannot be used; dispose() then ends them. */
   async load(model: ModelSource): Promise<void> {
-    this.#model = model;
-    const template = await this.#template;
-    const [, hasTemplate] = await Promise.all([
-      crashing(this.#tokenizer, this.#tokenizer.api.loadTokenizer(model)),
-      crashing(template, template.api.loadTemplate(model)),
-    ]);
-    this.#hasTemplate = hasTemplate;
+    const tokenizer = new LimitedThread(this.#threads.startTokenizer, (api) => api.loadTokenizer(model));
+    const template = new LimitedThread(this.#threads.startTemplate, async (api) => {
+      this.#hasTemplate = await api.loadTemplate(model);
+    });
+    this.#tokenizer = tokenizer;
+    this.#template = template;
+    await Promise.all([tokenizer.start(), template.start()]);
+    if (!this.#hasTemplate) await template.dispose('the model has no chat template');
   }
 
-  encode(text: string, options: { addSpecialTokens: boolean }): Promise<number[]> {
-    return crashing(this.#tokenizer, this.#tokenizer.api.encode(text, options));
+  /** @throws GenerateError 'prompt_too_long' or 'invalid', param 'prompt'. `maxModelLen`: tokens of the longest request. */
+  async encode(text: string, options: { addSpecialTokens: boolean }, maxModelLen: number): Promise<number[]> {
+    checkLength(text.length, MAX_CHARACTERS_PER_TOKEN * maxModelLen, 'prompt');
+    const limit = this.#limits.encodeMilliseconds;
+    try {
+      return await this.#loaded(this.#tokenizer).run((api) => api.encode(text, options), limit);
+    } catch (error) {
+      throw textError(error, 'prompt', `the tokenizer took more than ${limit} ms; send a shorter prompt`);
+    }
   }
 
-  decode(tokenIds: number[], options: { skipSpecialTokens: boolean }): Promise<string> {
-    return crashing(this.#tokenizer, this.#tokenizer.api.decode(tokenIds, options));
+  async decode(tokenIds: number[], options: { skipSpecialTokens: boolean }): Promise<string> {
+    const limit = this.#limits.encodeMilliseconds;
+    try {
+      return await this.#loaded(this.#tokenizer).run((api) => api.decode(tokenIds, options), limit);
+    } catch (error) {
+      throw textError(error, 'tokens', `decoding took more than ${limit} ms; send fewer tokens`);
+    }
   }
 
-  /** @throws GenerateError 'invalid', param 'messages'. */
+  /** @throws GenerateError 'prompt_too_long' or 'invalid', param 'messages'. */
   async encodeChat(
     messages: ChatMessage[],
-    options: ChatTemplateOptions,
+    options: { addGenerationPrompt: boolean },
+    maxModelLen: number,
   ): Promise<{ prompt: string; tokenIds: number[] }> {
+    const template = this.#loaded(this.#template);
     if (!this.#hasTemplate) {
-      throw refused('the model has no chat template; use /v1/completions with a prompt of your own');
+      throw refused(
+        'messages',
+        'the model has no chat template; use /v1/completions with a prompt of your own',
+      );
     }
-    const turn = this.#queue.then(() => this.#render(messages, options));
-    this.#queue = turn.catch(() => {});
-    const prompt = await turn;
+    const length = messages.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+    checkLength(length, MAX_CHARACTERS_PER_TOKEN * maxModelLen, 'messages');
+    const limit = this.#limits.templateMilliseconds;
+    const maxLength = MAX_RENDERED_PER_TOKEN * maxModelLen;
+    let prompt: string;
+    try {
+      prompt = await template.run((api) => api.renderChat(messages, { ...options, maxLength }), limit);
+    } catch (error) {
+      const slow = `the chat template ran for more than ${limit} ms; send fewer or shorter messages`;
+      throw textError(error, 'messages', slow);
+    }
     // The template wrote the special tokens out; the tokenizer must not add them a second time.
-    return { prompt, tokenIds: await this.encode(prompt, { addSpecialTokens: false }) };
+    return { prompt, tokenIds: await this.encode(prompt, { addSpecialTokens: false }, maxModelLen) };
   }
 
   async dispose(): Promise<void> {
-    this.#disposed = true;
-    await Promise.all([this.#tokenizer.terminate(), this.#template.then((thread) => thread.terminate())]);
+    await Promise.all([this.#tokenizer?.dispose(DISPOSED), this.#template?.dispose(DISPOSED)]);
   }
 
-  async #render(messages: ChatMessage[], options: ChatTemplateOptions): Promise<string> {
-    const thread = await this.#template;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const limit = new Promise<{ broken: string }>((resolve) => {
-      const broken = `the chat template ran for more than ${TEMPLATE_MILLISECONDS} ms`;
-      timer = setTimeout(() => resolve({ broken }), TEMPLATE_MILLISECONDS);
-      void thread.crashed.then(() => resolve({ broken: 'the chat template used more memory than it may' }));
-    });
-    try {
-      const result = await Promise.race([thread.api.renderChat(messages, options), limit]);
-      if (typeof result === 'string') return result;
-      await this.#restartTemplate(thread);
-      throw refused(`${result.broken}; send fewer or shorter messages`);
-    } catch (error) {
-      if (error instanceof GenerateError) throw error;
-      throw refused(error instanceof Error ? error.message : String(error));
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  async #restartTemplate(broken: TextThread): Promise<void> {
-    await broken.terminate();
-    if (this.#disposed) return;
-    const thread = this.#threads.startTemplate();
-    this.#template = thread.api.loadTemplate(this.#model!).then(() => thread);
-    await this.#template;
+  #loaded(thread: LimitedThread<TextApi> | undefined): LimitedThread<TextApi> {
+    if (!thread) throw new GenerateError({ code: 'not_ready', message: 'the tokenizer is not loaded yet' });
+    return thread;
   }
 }
 
-/** A call that fails, instead of waiting for ever, when its thread ends. */
-function crashing<T>(thread: TextThread, call: Promise<T>): Promise<T> {
-  return Promise.race([call, thread.crashed.then((reason) => Promise.reject<T>(new Error(reason)))]);
+function checkLength(got: number, limit: number, param: string): void {
+  if (got > limit) throw tooLong(param, `got ${got} characters; at most ${limit} are looked at`);
 }
 
-function refused(message: string): GenerateError {
-  return new GenerateError({ code: 'invalid', param: 'messages', message });
+/** What a text thread's failure means for the request that brought it about. */
+function textError(error: unknown, param: string, slow: string): GenerateError {
+  if (!(error instanceof Error)) return new GenerateError({ code: 'internal', message: String(error) });
+  if (error.name === 'PromptTooLongError') return tooLong(param, error.message);
+  if (error instanceof ThreadError) {
+    if (error.kind === 'silent') return refused(param, slow);
+    const code = error.message === DISPOSED ? 'not_ready' : 'invalid';
+    return new GenerateError({ code, param, message: error.message });
+  }
+  // The two kinds of error that a text can bring about; their names survive the way between threads.
+  if (error.name === 'TokenizerError' || error.name === 'ChatTemplateError')
+    return refused(param, error.message);
+  return new GenerateError({ code: 'internal', message: error.message });
+}
+
+function tooLong(param: string, message: string): GenerateError {
+  return new GenerateError({ code: 'prompt_too_long', param, message });
+}
+
+function refused(param: string, message: string): GenerateError {
+  return new GenerateError({ code: 'invalid', param, message });
 }

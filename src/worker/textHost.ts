@@ -1,8 +1,13 @@
 /** A text thread: tokenizer, or chat template, or both (protocol.ts, TextApi). */
+import type { ModelFiles } from '../engine/model/modelFiles.ts';
 import { loadChatTemplate, renderChat, type ChatTemplate } from '../engine/tokenizer/chatTemplate.ts';
 import { loadTokenizer, type Tokenizer } from '../engine/tokenizer/tokenizer.ts';
 import type { ChatMessage, ChatTemplateOptions, ModelSource, TextApi } from '../protocol.ts';
 import type { Platform } from './platform.ts';
+
+class PromptTooLongError extends Error {
+  override name = 'PromptTooLongError';
+}
 
 export class TextHost implements TextApi {
   readonly #platform: Pick<Platform, 'openModel'>;
@@ -14,28 +19,39 @@ export class TextHost implements TextApi {
   }
 
   async loadTokenizer(model: ModelSource): Promise<void> {
-    const files = await this.#platform.openModel(model);
-    this.#tokenizer = await loadTokenizer(files);
-    await files.close();
+    this.#tokenizer = await this.#read(model, loadTokenizer);
   }
 
   async loadTemplate(model: ModelSource): Promise<boolean> {
-    const files = await this.#platform.openModel(model);
-    this.#template = await loadChatTemplate(files);
-    await files.close();
+    this.#template = await this.#read(model, loadChatTemplate);
     return this.#template !== undefined;
   }
 
   encode(text: string, options: { addSpecialTokens: boolean }): number[] {
-    return [...this.#loaded().encode(text, options)];
+    return this.#loaded().encode(text, options);
   }
 
   decode(tokenIds: number[], options: { skipSpecialTokens: boolean }): string {
     return this.#loaded().decode(tokenIds, options);
   }
 
-  renderChat(messages: ChatMessage[], options: ChatTemplateOptions): string {
-    return renderChat(this.#template, messages, options);
+  renderChat(messages: ChatMessage[], { addGenerationPrompt, maxLength }: ChatTemplateOptions): string {
+    const text = renderChat(this.#template, messages, { addGenerationPrompt });
+    if (text.length > maxLength) {
+      throw new PromptTooLongError(
+        `the rendered chat has ${text.length} characters; at most ${maxLength} are looked at`,
+      );
+    }
+    return text;
+  }
+
+  async #read<T>(model: ModelSource, load: (files: ModelFiles) => Promise<T>): Promise<T> {
+    const files = await this.#platform.openModel(model);
+    try {
+      return await load(files);
+    } finally {
+      await files.close();
+    }
   }
 
   #loaded(): Tokenizer {

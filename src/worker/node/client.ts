@@ -1,36 +1,33 @@
-/** The engine in Node: one thread for it, two for text. */
+/** The engine in Node: a thread for it, one for the tokenizer, a process for the chat template. */
 import type { EngineApi, LoadOptions, LoadProgress, TextApi } from '../../protocol.ts';
 import { connect, type EngineClient } from '../client.ts';
 import { TextClient } from '../textClient.ts';
-import { packageRoot, startThread } from './threads.ts';
+import { ThreadCalls } from '../thread.ts';
+import { bundle, packageRoot, startProcess, startThread } from './threads.ts';
 
 export { packageRoot } from './threads.ts';
 
 const TEMPLATE_MEGABYTES = 256;
 
 /** Starts the threads and loads the model. Rejects, with all threads ended, when it cannot be served. */
-export function createNodeClient(
+export async function createNodeClient(
   options: LoadOptions,
   onProgress: (progress: LoadProgress) => void = () => {},
 ): Promise<EngineClient> {
   const text = new TextClient({
-    startTokenizer: () => startThread<TextApi>('textWorker'),
-    startTemplate: () =>
-      startThread<TextApi>('textWorker', {
-        maxOldGenerationSizeMb: TEMPLATE_MEGABYTES,
-        maxYoungGenerationSizeMb: 32,
-      }),
+    startTokenizer: () => startThread<TextApi>(bundle('textWorker'), 'tokenizer'),
+    startTemplate: () => startProcess<TextApi>(bundle('textWorker'), 'chat template', TEMPLATE_MEGABYTES),
   });
-  return connect(startThread<EngineApi>('engineWorker'), text, options, onProgress);
+  return connect(startThread<EngineApi>(bundle('engineWorker'), 'engine'), text, options, onProgress);
 }
 
 /** What could serve here, best first. */
 export async function listNodeDevices(): ReturnType<EngineApi['devices']> {
-  const thread = startThread<EngineApi>('engineWorker');
+  const calls = new ThreadCalls(startThread<EngineApi>(bundle('engineWorker'), 'engine'));
   try {
-    return await thread.api.devices();
+    return await calls.call((api) => api.devices());
   } finally {
-    await thread.terminate();
+    await calls.terminate('done');
   }
 }
 

@@ -1,10 +1,13 @@
-/** Starting threads in Node. The bundles lie in dist/node/ of the package, whoever imports this file. */
+/** Starting threads and processes in Node. The bundles lie in dist/node/ of the package, whoever imports this file. */
+import { fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Worker, type ResourceLimits } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 import * as Comlink from 'comlink';
 import nodeEndpoint from 'comlink/dist/esm/node-adapter.mjs';
+import type { Thread } from '../thread.ts';
+import { processEndpoint } from './processEndpoint.ts';
 
 /** Root folder of this package: the nearest one above with a package.json. */
 export function packageRoot(): string {
@@ -17,30 +20,57 @@ export function packageRoot(): string {
   return folder;
 }
 
-export interface Thread<Api> {
-  api: Comlink.Remote<Api>;
-  crashed: Promise<string>;
-  terminate(): Promise<void>;
-}
-
-/** Starts dist/node/<name>.js. */
-export function startThread<Api>(name: string, resourceLimits?: ResourceLimits): Thread<Api> {
+/** The bundle of a thread's entry. @throws Error when it was not built */
+export function bundle(name: 'engineWorker' | 'textWorker'): string {
   const file = join(packageRoot(), 'dist', 'node', `${name}.js`);
   if (!existsSync(file)) throw new Error(`${file} is missing; run: npm run build`);
-  const worker = new Worker(file, { name, resourceLimits });
-  let ending = false;
-  const crashed = new Promise<string>((resolve) => {
-    worker.once('error', (error) => resolve(`${name}: ${error instanceof Error ? error.message : error}`));
-    worker.once('exit', (code) => {
-      if (!ending) resolve(`${name} exited with code ${code}`);
-    });
-  });
+  return file;
+}
+
+export function startThread<Api>(file: string, name: string): Thread<Api> {
+  const worker = new Worker(file, { name });
   return {
     api: Comlink.wrap<Api>(nodeEndpoint(worker)),
-    crashed,
+    crashed: new Promise((resolve) => {
+      const fail = (error: unknown): void =>
+        resolve(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      worker.once('error', fail);
+      worker.once('messageerror', fail);
+      worker.once('exit', (code) => resolve(`${name} exited with code ${code}`));
+    }),
+    terminate: async () => void (await worker.terminate()),
+  };
+}
+
+/**
+ * A thread that is a process of its own, for code that may ask for any amount of memory: a thread's `resourceLimits` do
+ * not hold against one huge allocation (Node then ends the whole process), and a thread in a long native call does not
+ * stop when it is told to.
+ */
+export function startProcess<Api>(file: string, name: string, maxMegabytes: number): Thread<Api> {
+  const child = fork(file, {
+    execArgv: [`--max-old-space-size=${maxMegabytes}`, '--max-semi-space-size=16'],
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  let said = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(0, 4000)));
+  return {
+    api: Comlink.wrap<Api>(processEndpoint(child)),
+    crashed: new Promise((resolve) => {
+      child.once('error', (error) => resolve(`${name}: ${error.message}`));
+      // Not 'exit': what the process said last comes after it.
+      child.once('close', (code, signal) => {
+        const why = /heap (limit|out of memory)/i.test(said)
+          ? `needed more than ${maxMegabytes} MB of memory`
+          : `ended with ${signal ?? `code ${code}`} ${said.trim().split('\n').at(-1)}`.trim();
+        resolve(`${name} ${why}`);
+      });
+    }),
     async terminate() {
-      ending = true;
-      await worker.terminate();
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const closed = new Promise((resolve) => child.once('close', resolve));
+      if (child.kill('SIGKILL')) await closed;
     },
   };
 }
