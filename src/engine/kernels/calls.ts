@@ -131,6 +131,7 @@ export interface RouteCall extends CallBase {
   topK: number; // X
   normalize: boolean;
   weights: TensorView; // [B, X] f32
+  choices: TensorView; // [B, X] u32: the chosen experts, most likely first
   /** slot s (0 <= s < T*X, sorted by expert) belongs to (token, choice) slotSource[s] = token * X + choice. */
   slotSource: TensorView; // [B * X] u32
   expertStart: TensorView; // [E + 1] u32: first slot of each expert

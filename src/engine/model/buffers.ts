@@ -48,6 +48,7 @@ export interface ModelBuffers {
   moe?: {
     routerLogits: TensorView; // [B, E]
     weights: TensorView; // [B, X]
+    choices: TensorView; // [B, X] u32
     slotSource: TensorView; // [B X] u32
     expertStart: TensorView; // [E + 1] u32
     y: TensorView; // [B X, H]
@@ -114,6 +115,7 @@ export function allocateBuffers(
     moe: config.moe && {
       routerLogits: make('routerLogits', 'f32', [B, config.moe.numExperts]),
       weights: make('routeWeights', 'f32', [B, X]),
+      choices: make('routeChoices', 'u32', [B, X]),
       slotSource: make('slotSource', 'u32', [B * X]),
       expertStart: make('expertStart', 'u32', [config.moe.numExperts + 1]),
       y: make('moeY', 'f32', [B * X, H]),
@@ -121,7 +123,9 @@ export function allocateBuffers(
     logitsNormed: make('logitsNormed', act, [R, H]),
     logits: make('logits', 'f32', [R, V]),
     sampled: make('sampled', 'u32', [R, SAMPLED_WORDS]),
-    sampleScratch: make('sampleScratch', 'u32', [Math.ceil(sampleScratchBytes(R, V) / 4)]),
+    sampleScratch: make('sampleScratch', 'u32', [
+      Math.ceil(sampleScratchBytes(R, V, layout.capacity.adjustments) / 4),
+    ]),
     kv: Array.from({ length: config.numLayers }, (_, layer) => ({
       k: make(`layers.${layer}.k`, types.kv, kvShape),
       v: make(`layers.${layer}.v`, types.kv, kvShape),

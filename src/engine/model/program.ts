@@ -156,7 +156,7 @@ function denseCalls(parts: ProgramParts, shape: BodyShape, name: string): Kernel
 function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): KernelCall[] {
   const { config, buffers, weights } = parts;
   const { topK, normTopK } = config.moe!;
-  const { routerLogits, weights: routeWeights, slotSource, expertStart, y } = buffers.moe!;
+  const { routerLogits, weights: routeWeights, choices, slotSource, expertStart, y } = buffers.moe!;
   const grouped = (weight: string, gather: 'token' | 'slot', a: TensorView, out: TensorView): KernelCall[] =>
     weights.pieces(`${name}.${weight}`).map((piece) => ({
       ...base(parts, `${name}.${weight}`),
@@ -180,6 +180,7 @@ function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): Kerne
       topK,
       normalize: normTopK,
       weights: routeWeights,
+      choices,
       slotSource,
       expertStart,
     },
