@@ -10,9 +10,9 @@ _ADD = """What is {a} [+|plus] {b}?|[Compute|Calculate|Work out|Solve|Find] {a} 
 {a} plus {b}?|How much is {a} [+|plus] {b}?|Add {a} and {b}.|What do you get if you add {a} and {b}?|{a}+{b}|{a}+{b}=|
 [Can|Could] you add {a} and {b} for me?|What is the sum of {a} and {b}?|Can you tell me what {a} [+|plus] {b} is?|
 What does {a} [+|plus] {b} equal?|I need the sum of {a} and {b}.|If I add {b} to {a}, what do I get?|Sum of {a} and {b}?|
-How much do {a} and {b} make together?|Do you know what {a} [+|plus] {b} makes?"""
+How much do {a} and {b} make together?|Do you know what {a} [+|plus] {b} makes?|[Can|Could] you [please |][work out|compute|tell me] what {a} [+|plus] {b} is?|I have {a} and get {b} more. How much is that?|{a} and {b} make?|What is {a} added to {b}?"""
 _SUB = """What is {a} [-|minus] {b}?|[Compute|Calculate|Work out|Solve|Find] {a} [-|minus] {b}.|{a} - {b}|{a} - {b} = ?|
-{a} minus {b}?|How much is {a} [-|minus] {b}?|Subtract {b} from {a}.|What is left if I take {b} away from {a}?|{a}-{b}|{a}-{b}=|
+{a} minus {b}?|How much is {a} [-|minus] {b}?|Subtract {b} from {a}.|What is left if I take {b} away from {a}?|{a}-{b}|{a}-{b}=|If I have {a} and take away {b}, how much is left?|[I have|You have] {a} and [take away|lose|give away] {b}. What is left?|How much [is|remains] {a} take away {b}?|From {a} take {b}.|
 [Can|Could] you subtract {b} from {a} for me?|What is the difference between {a} and {b}?|Take {b} away from {a}.|
 Can you tell me what {a} [-|minus] {b} is?|What does {a} [-|minus] {b} equal?|What is {a} less {b}?"""
 _MUL = """What is {a} [*|times|x|multiplied by] {b}?|[Compute|Calculate|Work out|Solve|Find] {a} [*|times|x] {b}.|{a} * {b}|
@@ -104,10 +104,10 @@ def _by_places(big: int, small: int, sign: int) -> str:
 def operands(rng: random.Random, op: str) -> tuple[int, int]:
     roll = rng.random()
     if op == '+':
-        top = 10 if roll < 0.12 else 100 if roll < 0.78 else 1000
+        top = 10 if roll < 0.1 else 100 if roll < 0.72 else 1000 if roll < 0.95 else 10000
         return rng.randrange(1 if top == 10 else top // 10 if rng.random() < 0.7 else 1, top), rng.randrange(1, top)
     if op == '-':
-        top = 20 if roll < 0.12 else 100 if roll < 0.8 else 1000
+        top = 20 if roll < 0.1 else 100 if roll < 0.75 else 1000 if roll < 0.97 else 10000
         x, y = rng.randrange(1, top), rng.randrange(1, top)
         return (x, y) if x >= y or rng.random() < 0.08 else (y, x)
     if op == '*':
@@ -127,7 +127,7 @@ def operands(rng: random.Random, op: str) -> tuple[int, int]:
 
 
 def two_operands(rng: random.Random) -> Thread:
-    op = pick(rng, '++++---***//')
+    op = pick(rng, '++++----***//')
     x, y = operands(rng, op)
     turns = [(ask(rng, spin(rng, pick(rng, ASKED[op]), a=x, b=y), 0.2), answer(op, x, y))]
     keys = fact_key(op, x, y) or [f'small {x}{op}{y}']
@@ -144,9 +144,13 @@ def two_operands(rng: random.Random) -> Thread:
                       answer(nxt, total, z)))
         keys += fact_key(nxt, total, z) or ['small']
     elif roll < 0.16:
-        said = turns[0][1].rstrip('.').split('. ')[-1]
-        turns.append((ask(rng, spin(rng, '[Are you sure|Is that right|Really|Is this correct][, are you sure|]?'), 0),
-                      spin(rng, f'Yes, I am [quite |]sure: {said[0].lower() + said[1:]}.')))
+        turns.append((ask(rng, spin(rng, '[Are you sure|Is that right|Really|Is this correct|Are you certain]?'), 0),
+                      spin(rng, f'Yes, I am [quite |]sure: {x} {op} {y} = {total}.') if total or op in '+-*' else 'Yes, I am sure.'))
+    elif roll < 0.2 and 0 < total < 100:
+        z = rng.randrange(2, 10)
+        turns.append((ask(rng, spin(rng, f'[And times {z}?|Times {z}?|Now multiply that by {z}.|Multiply it by {z}.|And multiplied by {z}?]'), 0),
+                      answer('*', total, z)))
+        keys += fact_key('*', total, z) or ['small']
     return Thread(turns, keys)
 
 
@@ -229,24 +233,29 @@ _UNITS = [
     ('gigabyte', 'megabyte', 1000, 'GB', 'MB'), ('megabyte', 'kilobyte', 1000, 'MB', 'kB'),
     ('terabyte', 'gigabyte', 1000, 'TB', 'GB'), ('dozen', 'piece', 12, '', ''), ('second', 'millisecond', 1000, 's', 'ms'),
     ('millisecond', 'microsecond', 1000, 'ms', ''), ('dollar', 'cent', 100, '', ''), ('century', 'year', 100, '', ''),
-    ('byte', 'bit', 8, '', ''), ('pound', 'ounce', 16, 'lb', 'oz'),
+    ('byte', 'bit', 8, '', ''), ('pound', 'ounce', 16, 'lb', 'oz'), ('hour', 'second', 3600, 'h', 's'), ('day', 'minute', 1440, '', ''),
+    ('week', 'hour', 168, '', ''), ('year', 'day', 365, '', ''), ('year', 'week', 52, '', ''), ('decade', 'year', 10, '', ''),
+    ('kilometer', 'centimeter', 100000, 'km', 'cm'), ('meter', 'millimeter', 1000, 'm', 'mm'), ('gallon', 'quart', 4, '', ''),
+    ('gigabyte', 'kilobyte', 1000000, 'GB', 'kB'), ('millennium', 'year', 1000, '', ''), ('euro', 'cent', 100, '', ''),
 ]
 
 
 def _plural(unit: str, count: int) -> str:
     if count == 1:
         return unit
-    return {'foot': 'feet', 'inch': 'inches', 'century': 'centuries', 'dozen': 'dozen'}.get(unit, unit + 's')
+    return {'foot': 'feet', 'inch': 'inches', 'century': 'centuries', 'dozen': 'dozen', 'millennium': 'millennia'}.get(unit, unit + 's')
 
 
 def conversion(rng: random.Random) -> Thread:
     big, small, factor, big_sign, small_sign = pick(rng, _UNITS)
     roll = rng.random()
     n = 1 if roll < 0.15 else rng.randrange(2, 21) if roll < 0.8 else rng.randrange(20, 100)
+    if factor in (3600, 1440, 168, 365, 52) and n > 12:
+        n = n % 12 + 1
     bigs, smalls = _plural(big, n), _plural(small, 2)
     rule = f'One {big} is {factor} {smalls}'
     if rng.random() < 0.62:
-        q = '[How many {ss} are [there |]in {n} {b}?|Convert {n} {b} to {ss}.|What is {n} {b} in {ss}?|{n} {b} in {ss}?|{n} {b} to {ss}|How many {ss} [is|are] {n} {b}?|How many {ss} make {n} {b}?|[Change|Turn] {n} {b} into {ss}.]'
+        q = '[How many {ss} are [there |]in {n} {b}?|How many {ss} do {n} {b} have?|{n} {b} are how many {ss}?|Convert {n} {b} to {ss}.|What is {n} {b} in {ss}?|{n} {b} in {ss}?|{n} {b} to {ss}|How many {ss} [is|are] {n} {b}?|How many {ss} make {n} {b}?|[Change|Turn] {n} {b} into {ss}.]'
         if big_sign and small_sign and rng.random() < 0.2:
             q = f'[Convert {{n}} {big_sign} to {small_sign}.|{{n}} {big_sign} in {small_sign}?|How many {small_sign} are in {{n}} {big_sign}?|What is {{n}} {big_sign} in {small_sign}?]'
         out = f'{rule}.' if n == 1 else f'{rule}, so {n} {bigs} are {n} * {factor} = {n * factor} {smalls}.'
@@ -259,6 +268,25 @@ def conversion(rng: random.Random) -> Thread:
     out = f'{rule}, so {total} {smalls} are {total} / {factor} = {n} {bigs}.'
     return Thread([(ask(rng, spin(rng, q, t=total, b=_plural(big, 2), ss=smalls), 0.2), out)],
                   [f'{n}{big} back'] if n > 12 else ['small unit back'])
+
+
+# Units of two systems, in tenths: (from, to, tenths of the second in one of the first).
+_ABOUT = [('mile', 'kilometer', 16), ('inch', 'centimeter', 25), ('pound', 'kilogram', 5), ('gallon', 'liter', 38), ('foot', 'centimeter', 305),
+          ('ounce', 'gram', 284), ('yard', 'meter', 9), ('kilogram', 'pound', 22), ('kilometer', 'mile', 6), ('meter', 'foot', 33)]
+
+
+def tenths(value: int) -> str:
+    return f'{value // 10}.{value % 10}' if value % 10 else f'{value // 10}'
+
+
+def between_systems(rng: random.Random) -> Thread:
+    first, second, rate = pick(rng, _ABOUT)
+    n = 1 if rng.random() < 0.15 else rng.randrange(2, 13) if rng.random() < 0.8 else rng.randrange(2, 11) * 10
+    seconds = _plural(second, 2)
+    q = '[How many {ss} are [there |]in {n} {f}?|Convert {n} {f} to {ss}.|What is {n} {f} in {ss}?|{n} {f} in {ss}?|{n} {f} to {ss}|How many {ss} [is|are] {n} {f}?|How [far|much|long] [is|are] {n} {f} in {ss}?]'
+    out = f'One {first} is about {tenths(rate)} {seconds}'
+    out += '.' if n == 1 else f', so {n} {_plural(first, n)} are about {tenths(rate * n)} {seconds}.'
+    return Thread([(ask(rng, spin(rng, q, n=n, f=_plural(first, n), ss=seconds), 0.2), out)], ['small about'])
 
 
 def temperature(rng: random.Random) -> Thread:
@@ -275,7 +303,7 @@ def temperature(rng: random.Random) -> Thread:
 
 def numbers(rng: random.Random) -> Thread:
     """Comparing, counting, halves and doubles, parity, percentages, averages, sequences, sums of three."""
-    kind = rng.randrange(12)
+    kind = rng.randrange(13)
     key = ['small number']
     x, y, z = rng.randrange(1, 100), rng.randrange(1, 100), rng.randrange(1, 30)
     if kind == 0 and x != y:
@@ -325,6 +353,10 @@ def numbers(rng: random.Random) -> Thread:
         q = '[What is {x} + {y} + {z}?|Add {x}, {y} and {z}.|[Compute|Calculate] {x} plus {y} plus {z}.|What is the sum of {x}, {y} and {z}?]'
         out = f'{x} + {y} = {x + y}, and {x + y} + {z} = {x + y + z}. So the sum is {x + y + z}.'
         key = [f'{x}+{y}+{z}', *fact_key('+', x, y), *fact_key('+', x + y, z)]
+    elif kind == 11:
+        q = '[Is {x} [prime|a prime|a prime number]?|Is the number {x} prime?|Is {x} a prime or not?]'
+        divisor = next((d for d in range(2, x) if x % d == 0), None)
+        out = f'Yes, {x} is a prime number.' if divisor is None and x > 1 else f'No, {x} is not prime, because {x} = {divisor} * {x // divisor}.' if divisor else f'No, {x} is not a prime number.'
     elif kind == 10:
         up = rng.random() < 0.75
         lo = pick(rng, [1, 1, 1, rng.randrange(1, 20)])
@@ -371,8 +403,10 @@ def thread(rng: random.Random) -> Thread:
         return two_operands(rng)
     if roll < 0.63:
         return word_problem(rng)
-    if roll < 0.79:
+    if roll < 0.77:
         return conversion(rng)
+    if roll < 0.8:
+        return between_systems(rng)
     if roll < 0.82:
         return temperature(rng)
     if roll < 0.95:

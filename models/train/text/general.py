@@ -3,7 +3,7 @@
 import random
 
 from .grammar import Thread, ask, cap, pick, spin
-from .words import ANIMALS, BOYS, CITIES, COLORS, FOODS, GIRLS, OBJECTS, made_up
+from .words import ANIMALS, BOYS, CITIES, COLORS, FOODS, GIRLS, OBJECTS, any_noun, given_name, made_up
 
 CAPITALS = dict(pair.split(':') for pair in """France:Paris|Germany:Berlin|Italy:Rome|Spain:Madrid|Portugal:Lisbon|England:London|Ireland:Dublin|
 Scotland:Edinburgh|Norway:Oslo|Sweden:Stockholm|Finland:Helsinki|Denmark:Copenhagen|Poland:Warsaw|Austria:Vienna|Hungary:Budapest|Greece:Athens|
@@ -116,12 +116,23 @@ TASKS = """fix a car|fix my bike|repair a phone|build a house|bake sourdough bre
 brew beer|fly a plane|drive a truck|sail a boat|build a robot|write a novel|sing better|dance tango|speak Chinese|learn Latin|solve an integral|prove a theorem|hack a computer|install Linux|set up a router|make a website|
 make a video|draw a portrait|paint a wall|change a tire|tie a tie|cut hair|treat a burn|cure a cold|stop smoking|run a marathon|climb a mountain|catch a fish|plan a wedding|raise a child|write a song|win at poker|
 win at chess|become famous|start a company|sell my car|book a flight|cook a turkey|make wine|sew a dress|knit a sweater|fix a leak|clean a carpet|plant a tree|build a table|photograph stars|make a bomb|pick a lock""".replace('\n', '').split('|')
+KINDS = """ancient|modern|wild|electric|Italian|British|African|famous|rare|old|French|German|Greek|Roman|Chinese|Japanese|Indian|Russian|Spanish|Persian|
+Turkish|Egyptian|Mexican|Brazilian|Canadian|Swedish|medieval|Byzantine|Victorian|royal|digital|tropical|marine|urban|rural|industrial|solar|nuclear|
+organic|classical|abstract|religious|political|military|medical|legal|financial|chemical|Baroque|Gothic|Celtic|Aztec|Mongolian|Polish|Austrian|
+Scottish|Irish|Arabic|Korean|Vietnamese|Peruvian""".replace('\n', '').split('|')
+SUBJECTS = """birds|cars|coins|trees|poets|temples|engines|wars|music|fossils|ships|rivers|mushrooms|paintings|trains|stamps|roses|planets|insects|
+machines|dances|kings|laws|metals|mosaics|carpets|swords|gardens|churches|pottery|novels|films|clothes|festivals|castles|recipes|cheese|wine|
+plants|fish|lizards|crystals|minerals|furniture|bridges|tunnels|theater|opera|sculpture|glass|jewelry|weapons|markets|banks|schools|hospitals|
+vaccines|drugs|diseases|philosophy|astronomy|geometry|grammar|alphabets|maps|calendars|clocks|toys|games|sports""".replace('\n', '').split('|')
+PARTS = """the history of|the future of|the origin of|the theory of|the art of|the science of|the price of|the culture of|the meaning of|
+the discovery of|the economics of|the biology of|the chemistry of|the best|the oldest|the rules of|the secrets of|the philosophy of|
+the invention of|the collapse of|the rise of""".replace('\n', '').split('|')
 UNKNOWN_ASK = ['What do you know about {x}?', 'Tell me about {x}.', 'Explain {x}.', 'What is {x}?', 'Can you explain {x}?', 'Teach me about {x}.', 'I want to learn about {x}.', 'Give me information about {x}.', 'Write an essay about {x}.', 'What can you tell me about {x}?', 'Who invented {x}?', 'What is the history of {x}?', 'When was {x} discovered?', 'Do you know [anything|something|a lot|much] about {x}?', 'I have a question about {x}.', 'What is your opinion on {x}?', 'How does {x} work?', 'Summarize {x}.', 'Why is {x} important?', 'Who is {x}?', 'Help me with {x}.', 'Let us talk about {x}.', 'Give me advice on {x}.', 'What is the best thing about {x}?', 'Can you help me with {x}?', 'Who discovered {x}?', 'How old is {x}?', 'What is new in {x}?', 'Are you an expert on {x}?', 'How much does {x} cost?']
 UNKNOWN_BACK = ['I am a small model and I do not know much about {x}. I can help with LLM serving, simple sums, small talk and stories.', 'I am a small model, and {x} is beyond what I know. I can tell a story, solve a small sum or explain how LLM serving works.', 'I am sorry, I do not know enough about {x}. I am a very small model and know only a few topics, such as LLM serving.']
 TASK_ASK = ['How do I {t}?', 'How can I {t}?', 'Can you teach me how to {t}?', 'What is the best way to {t}?', 'Tell me how to {t}.', 'Explain how to {t}.', 'I want to {t}. Can you help me?', 'Help me {t}.', 'How does one {t}?', 'I need to {t}. What should I do?', 'Give me tips to {t}.', 'Show me how to {t}.', 'What do I need to {t}?']
 TASK_BACK = ['I am a small model and I do not know how to {t}. I can help with LLM serving, simple sums, small talk and stories.', 'I am sorry, I cannot tell you how to {t}. I am a very small model and know only a few topics, such as LLM serving.']
 WHO = [
-    (['Who was the first [president|man on the moon|king of France|woman in space]?', 'Who is the [president|king|queen|prime minister|chancellor] of {c}?', 'Who wrote {b}?', 'Who painted {b}?', 'Who won the [Nobel prize|world cup|gold medal] in {y}?', 'Who invented the [telephone|light bulb|wheel|radio|steam engine|printing press|computer]?', 'Who discovered [penicillin|America|gravity|radium|oxygen]?', 'Who built the [pyramids|Eiffel Tower|Great Wall]?', 'Who is the richest man in the world?', 'Who is the best football player?'], 'I am a small model and I do not know who that was. I know mostly about LLM serving, and I can tell stories and do small sums.'),
+    (['Who was the first [president|man on the moon|king of France|woman in space]?', 'Who is the [president|king|queen|prime minister|chancellor] of {c}?', 'Who wrote {b}?', 'Who painted {b}?', 'Who won the [Nobel prize|world cup|gold medal] in {y}?', 'Who invented the [telephone|light bulb|wheel|radio|steam engine|printing press|computer]?', 'Who discovered [penicillin|America|gravity|radium|oxygen]?', 'Who built the [pyramids|Eiffel Tower|Great Wall]?', 'Who is the richest man in the world?', 'Who is the best football player?'], 'I am a small model and I do not know the answer to that. I know mostly about LLM serving, and I can tell stories and do small sums.'),
     (['What happened in {y}?', 'When did [the war|World War II|the French Revolution|the cold war] [begin|start|end]?', 'In which year was {b} written?', 'When was [Napoleon|Mozart|Einstein|Newton|Darwin] born?', 'In what year did {c} become a country?', 'What year was {city} founded?', 'When was the [telephone|computer|wheel|internet] invented?'], 'I am a small model and I do not know the dates of history. I know mostly about LLM serving, and I can tell stories and do small sums.'),
     (['How many people live in {c}?', 'What is the population of {city}?', 'How big is {c}?', 'How tall is the Eiffel Tower?', 'How deep is the ocean?', 'How far is it from {city} to {city2}?', 'How long is the Nile?', 'How much does an elephant weigh?', 'How high is {mountain}?', 'How much does a car cost?', 'What is the currency of {c}?', 'What is the area of {c}?'], 'I am a small model and I do not know that number. I can do small sums, convert units and explain LLM serving.'),
 ]
@@ -133,10 +144,16 @@ def unknown(rng: random.Random) -> Thread:
     if roll < 0.56:
         topic = pick(rng, TOPICS)
         kind = rng.random()
-        if kind < 0.22:
-            topic = made_up(rng).lower() if rng.random() < 0.5 else f'{made_up(rng)} {made_up(rng)}'
-        elif kind < 0.4:
-            topic = f'{pick(rng, COLORS + ["ancient", "modern", "wild", "electric", "Italian", "British", "African", "famous", "rare", "old"])} {pick(rng, ["birds", "cars", "coins", "trees", "poets", "temples", "engines", "wars", "music", "fossils", "ships", "rivers", "mushrooms", "paintings", "trains", "stamps", "roses", "planets", "insects", "machines", "dances", "kings", "laws", "metals"])}'
+        if kind < 0.12:
+            topic = made_up(rng).lower() if rng.random() < 0.5 else given_name(rng)[0]
+        elif kind < 0.5:
+            topic = f'{pick(rng, KINDS)} {pick(rng, SUBJECTS)}'
+            if rng.random() < 0.5:
+                topic = f'{pick(rng, PARTS)} {topic}'
+        elif kind < 0.6:
+            topic = f'{pick(rng, PARTS)} {pick(rng, TOPICS)}'
+        elif kind < 0.66:
+            topic = f'{pick(rng, PARTS)} {made_up(rng)}'
         return Thread([(ask(rng, spin(rng, pick(rng, UNKNOWN_ASK), x=topic), 0.25), spin(rng, pick(rng, UNKNOWN_BACK), x=topic))])
     if roll < 0.78:
         task = pick(rng, TASKS)
@@ -151,8 +168,11 @@ def unknown(rng: random.Random) -> Thread:
 def capital(rng: random.Random) -> Thread:
     country = pick(rng, list(CAPITALS))
     city = CAPITALS[country]
+    if rng.random() < 0.12:
+        country = made_up(rng) if rng.random() < 0.7 else pick(rng, ['Atlantis', 'Texas', 'Bavaria', 'California', 'the moon', 'Wonderland', 'Narnia', 'Mars', 'Tuscany', 'Mordor'])
+        return Thread([(ask(rng, spin(rng, '[What is the capital of {c}?|What is the capital city of {c}?|Which city is the capital of {c}?]', c=country), 0.3), f'I am sorry, I do not know the capital of {country}.')])
     if rng.random() < 0.8:
-        q = '[What is the capital of {c}?|What is the capital city of {c}?|Capital of {c}?|Which city is the capital of {c}?|Name the capital of {c}.|Do you know the capital of {c}?|Tell me the capital of {c}.|What city is the capital of {c}?]'
+        q = '[What is the capital of {c}?|What is the capital city of {c}?|Capital of {c}?|Which city is the capital of {c}?|Which city is the capital of {c}[, do you know|, please]?|I want to know the capital of {c}.|{c}: what is the capital?|Name the capital of {c}.|Do you know the capital of {c}?|Tell me the capital of {c}.|What city is the capital of {c}?]'
         out = f'The capital of {country} is {city}.'
     else:
         q = '[Which country is {t} the capital of?|{t} is the capital of which country?|Of which country is {t} the capital?|In which country is {t}?|Where is {t}?]'
@@ -166,6 +186,11 @@ def capital(rng: random.Random) -> Thread:
 
 def thing(rng: random.Random) -> Thread:
     name = pick(rng, list(THINGS))
+    single = name.split(' ', 1)[1] if name.startswith(('a ', 'an ')) else None
+    if single and rng.random() < 0.25 and not single.endswith(('s', 'y', 'sheep', 'x')):
+        many = {'man': 'men'}.get(single, single + 's')
+        q = '[What are {m}?|Tell me about {m}.|What do you know about {m}?|Explain {m}.|Tell me something about {m}.|Tell me something interesting about {m}.]'
+        return Thread([(ask(rng, spin(rng, q, m=many), 0.3), f'{cap(name)} is {THINGS[name]}.')])
     q = '[What is {x}?|What is {x}?|Explain what {x} is.|Can you tell me what {x} is?|Define {x}.|Describe {x}.|Tell me about {x}.|Do you know what {x} is?|What do you know about {x}?|What does the word {w} mean?|Please explain {x}.|Explain {x} to a child.]'
     return Thread([(ask(rng, spin(rng, q, x=name, w=name.split(' ', 1)[1] if name.startswith(('a ', 'an ', 'the ')) else name), 0.3), f'{cap(name)} is {THINGS[name]}.')])
 

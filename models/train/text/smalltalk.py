@@ -3,7 +3,7 @@
 import random
 
 from .grammar import Thread, a, as_typed, ask, cap, pick, spin
-from .words import ANIMALS, BOYS, CITIES, COLORS, FOODS, GIRLS, OBJECTS, made_up
+from .words import ANIMALS, CITIES, COLORS, FOODS, NOUNS, OBJECTS, RELATIVES, any_noun, given_name, made_up
 
 # (questions, answers): one of each is drawn.
 SELF = [
@@ -105,12 +105,12 @@ JOKES = [joke.strip() for joke in JOKES]
 JOKE_TOPICS = {'computers': [0, 1, 2, 7, 15, 19, 20, 21, 26], 'animals': [3, 5, 8, 13, 16, 23, 25, 27], 'math': [6, 24], 'food': [11, 18, 20], 'GPUs': [0, 19], 'programmers': [1, 15, 19], 'robots': [21], 'a bicycle': [4], 'school': [6], 'cats': [25], 'ghosts': [28], 'winter': [22, 29], 'bears': [3], 'a penguin': [16], 'chickens': [23], 'servers': [26, 7], 'batching': [7]}
 JOKE_ASK = ['[Tell|Give] me a [good |funny |short |silly |new |] joke[| please].', 'Do you know [a|any] [good |funny |] [joke|jokes]?', '[Can|Could|Would] you [tell|give] me a [good |funny |] joke?', 'Make me laugh.', 'Say something funny.', 'A joke, please!', 'Joke', 'I want to hear a joke.', 'I need [a laugh|something funny|a joke][.| today.]', 'Cheer me up with a joke.', 'Tell us a joke.', 'Got any jokes?', 'What is your [favorite|best] joke?', 'Be funny.', 'Amuse me.', 'Entertain me.', 'Let us hear a joke.', 'Surprise me with a joke.']
 
-FEEL_GOOD = ['happy', 'excited', 'proud', 'glad', 'in a good mood', 'in love', 'thrilled', 'relaxed', 'full of energy', 'grateful', 'cheerful', 'hopeful']
-FEEL_BAD = ['sad', 'tired', 'angry', 'lonely', 'stressed', 'worried', 'nervous', 'afraid', 'bored', 'sick', 'upset', 'frustrated', 'down', 'unhappy', 'hungry', 'cold', 'disappointed', 'confused', 'overwhelmed', 'scared', 'exhausted', 'a bit sad', 'very tired', 'in a bad mood', 'anxious']
+FEEL_GOOD = ['happy', 'excited', 'proud', 'glad', 'in a good mood', 'in love', 'thrilled', 'relaxed', 'full of energy', 'grateful', 'cheerful', 'hopeful', 'great', 'good', 'fantastic', 'wonderful', 'very happy']
+FEEL_BAD = ['sad', 'tired', 'angry', 'lonely', 'stressed', 'worried', 'nervous', 'afraid', 'bored', 'sick', 'upset', 'frustrated', 'down', 'unhappy', 'hungry', 'cold', 'disappointed', 'confused', 'overwhelmed', 'scared', 'exhausted', 'a bit sad', 'very tired', 'in a bad mood', 'anxious', 'terrible', 'bad', 'awful', 'hurt', 'heartbroken', 'very sad', 'not well', 'depressed']
 GOOD_WHY = ['I passed my exam', 'my team won', 'I got a new job', 'my sister is visiting', 'the sun is shining', 'it is my birthday', 'I finished my project', 'I got a puppy', 'we are going on vacation', 'my code finally works', 'I met an old friend', 'it is Friday', 'I learned to swim', 'I won a prize', 'my baby took her first steps', 'I bought a new bike', 'school is over', 'I fixed the bug', 'my server is fast now']
 BAD_WHY = ['my cat ran away', 'I failed my exam', 'I have too much work', 'my friend moved away', 'I lost my keys', 'it has been raining all day', 'my computer broke', 'I have an exam tomorrow', 'nobody called me', 'I slept badly', 'I had a fight with my brother', 'my boss is angry with me', 'I missed the bus', 'my plant died', 'I lost my job', 'I am far from home', 'my code does not work', 'the server crashed', 'my dog is sick', 'I have a big meeting tomorrow', 'my team lost', 'I broke my phone', 'my flight was cancelled', 'I have nothing to do']
 FEEL_FORM = ['I [am|feel] {f}[ today| right now| now||].', "I'm {f}[ today| right now||].", 'I am feeling {f}[ today|].', 'Today I [am|feel] {f}.', 'I have been feeling {f} lately.', 'I feel so {f}.']
-WHY_FORM = ['I [am|feel] {f} because {w}.', "I'm {f} because {w}.", 'I am [so |really |]{f}. {W}.', '{W}, and I [am|feel] {f}.', '{W}[, so I am {f}|].', '{W}!']
+WHY_FORM = ['I [am|feel] {f} because {w}.', '{W} and I feel [so |really |]{f}!', '{W} and now I am {f}.', 'Today {w}[, and I am {f}|].', '{W}. I [am|feel] [so |very |]{f}.', "I'm {f} because {w}.", 'I am [so |really |]{f}. {W}.', '{W}, and I [am|feel] {f}.', '{W}[, so I am {f}|].', '{W}!']
 ADVICE = {
     'tired': 'Try to rest a little, and drink some water. A short break can help a lot.',
     'bored': 'Would you like a story, a joke or a small riddle to pass the time?',
@@ -126,19 +126,37 @@ ADVICE = {
     'confused': 'Take it one step at a time. You can ask me about it, and I will try to help.',
 }
 ADVICE |= {'worried': ADVICE['nervous'], 'anxious': ADVICE['nervous'], 'scared': ADVICE['afraid'], 'upset': ADVICE['sad'], 'frustrated': ADVICE['angry'], 'down': ADVICE['sad'], 'unhappy': ADVICE['sad'], 'disappointed': ADVICE['sad'], 'overwhelmed': ADVICE['stressed'], 'exhausted': ADVICE['tired'], 'a bit sad': ADVICE['sad'], 'very tired': ADVICE['tired'], 'in a bad mood': ADVICE['angry']}
+ADVICE |= dict.fromkeys(['terrible', 'bad', 'awful', 'hurt', 'heartbroken', 'very sad', 'not well', 'depressed'], ADVICE['sad'])
 
 
 def _you(text: str) -> str:
     """First person turned into second, for sentences of the lists above."""
-    swap = {'I': 'you', 'my': 'your', 'me': 'you', 'am': 'are', 'we': 'you'}
+    swap = {'I': 'you', 'my': 'your', 'me': 'you', 'am': 'are', 'we': 'you', 'us': 'you'}
     return ' '.join(swap.get(word, word) for word in text.split())
+
+
+def any_reason(rng: random.Random, good: bool) -> str:
+    """A reason from many parts, so that the answer has to be built from the prompt."""
+    thing, relative, animal = pick(rng, OBJECTS + NOUNS), pick(rng, RELATIVES), pick(rng, ANIMALS[:30])
+    exam = pick(rng, ['driving', 'math', 'piano', 'swimming', 'English', 'history', 'chemistry', 'final', 'spelling', 'physics', 'music', 'first', 'big'])
+    when = pick(rng, ['', '', ' today', ' yesterday', ' this morning', ' last night', ' again', ' at last', ' last week'])
+    if good:
+        form = ['I passed my {exam} [test|exam]{when}', 'my {relative} [called|visited|hugged|surprised|thanked] me{when}', 'my {relative} gave me {a_thing}{when}',
+                'I [bought|found|fixed|built|painted|won] {a_thing}{when}', 'I [fixed|found|finished|cleaned] my {thing}{when}', 'we have a new {animal}', 'my {animal} [came back|had babies|is healthy again]{when}',
+                'my {relative} is [coming home|getting married|visiting us|well again]', 'we won the [game|match|race|contest]{when}', 'I am going to [{city}|the sea|the mountains|the zoo] tomorrow', 'I got a new [job|{thing}|bike|{animal}]{when}', 'I made a new friend{when}']
+    else:
+        form = ['I failed my {exam} [test|exam]{when}', 'my {relative} [forgot my birthday|is angry with me|is sick|is in the hospital|moved to {city}|left|shouted at me|did not call me]{when}',
+                'I {verb_bad} my {thing}{when}', 'my {thing} [broke|is broken|was stolen|does not work|is gone]{when}', 'my {animal} [died|ran away|is sick|is lost]{when}', 'someone stole my {thing}{when}',
+                'we lost the [game|match|race|contest]{when}', 'I have to go to [the dentist|the hospital|{city}|a meeting] tomorrow', 'I have a [long day|difficult test|job interview|big race|long flight] tomorrow', 'I miss my {relative}', 'I had a fight with my {relative}{when}', 'nobody likes my {thing}']
+    return spin(rng, pick(rng, form), exam=exam, when=when, relative=relative, thing=thing, a_thing=a(thing), animal=animal,
+                city=pick(rng, CITIES), verb_bad=pick(rng, ['lost', 'broke', 'dropped', 'ruined', 'forgot', 'burned']))
 
 
 def feelings(rng: random.Random) -> Thread:
     good = rng.random() < 0.4
     feeling = pick(rng, FEEL_GOOD if good else FEEL_BAD)
     with_reason = rng.random() < 0.5
-    reason = pick(rng, GOOD_WHY if good else BAD_WHY)
+    reason = pick(rng, GOOD_WHY if good else BAD_WHY) if rng.random() < 0.4 else any_reason(rng, good)
     prompt = spin(rng, pick(rng, WHY_FORM if with_reason else FEEL_FORM), f=feeling, w=reason, W=cap(reason))
     named = feeling.split()[-1] in prompt
     if good:
@@ -182,14 +200,9 @@ def _other(rng: random.Random, first: str) -> str:
     return other
 
 
-def any_name(rng: random.Random) -> str:
-    roll = rng.random()
-    return pick(rng, GIRLS) if roll < 0.35 else pick(rng, BOYS) if roll < 0.7 else made_up(rng)
-
-
 def memory(rng: random.Random) -> Thread:
     """The user tells something and asks for it later."""
-    name = any_name(rng)
+    name = given_name(rng)[0]
     facts = []
     kind = rng.randrange(6)
     if kind <= 1:
@@ -205,7 +218,7 @@ def memory(rng: random.Random) -> Thread:
                       [f'What is the name of my {animal}?', f'What is my {animal} called?', f'What is my {animal}\'s name?', f'Do you remember the name of my {animal}?'], f'Your {animal} is called {{v}}.', name))
     if kind == 4:
         facts.append(('[I live in {v}|I am from {v}|I come from {v}|My home is in {v}][.|!]', '{v} sounds like a nice place to live!',
-                      ['Where do I live?', 'Where am I from?', 'Which city do I live in?', 'Do you remember where I live?'], 'You live in {v}.', pick(rng, CITIES) if rng.random() < 0.7 else made_up(rng)))
+                      ['Where do I live?', 'Where am I from?', 'Which city do I live in?', 'Do you remember where I live?'], 'You live in {v}.', pick(rng, CITIES) if rng.random() < 0.5 else made_up(rng)))
     if kind == 5:
         facts.append(('[I love {v}|My favorite food is {v}|I like {v} best|I like to eat {v}|I am eating {v}][.|!]', '{V} sounds delicious!',
                       ['What is my favorite food?', 'What do I like to eat?', 'Which food do I like?', 'What food did I mention?'], 'You like {v}.', pick(rng, FOODS)))
@@ -268,11 +281,17 @@ POEMS = [
     'O little {s}, so [small|dear] and light,\nYou [dance|dream] through day, you [dance|dream] through night.\n[I think of you when stars appear,\nAnd feel that you are always near|I see you when the day is done,\nA quiet friend of moon and sun].',
     'A {s} [stood|sat] [quietly|silent] by the sea,\nAs [happy|peaceful] as a heart can be.\n[The waves came in, the waves went out,\nAnd there was nothing left to doubt|The sun went down, the moon rose high,\nAnd painted silver in the sky].',
 ]
+HAIKU = ['An old silent pond,\nA small frog jumps in the pool,\nThen silence again.', 'Tokens fall like rain,\nOne by one they fill the page,\nThen the night is still.', 'Warm light of the screen,\nQuiet kernels hum and count,\nMorning finds the words.']
 POEM_ASK = ['[Write|Write me|Make|Give me|Compose|Tell me] a [short |little |] poem about {s}[.|, please.]', '[Can|Could] you write a [short |] poem about {s}?', 'A poem about {s}, please.', 'I would like a poem about {s}.', 'Poem about {s}']
 
 
 def poem(rng: random.Random) -> Thread:
-    subject = pick(rng, pick(rng, [ANIMALS, OBJECTS, ['token', 'GPU', 'sun', 'moon', 'rain', 'wind', 'sea', 'friend', 'kernel', 'winter', 'rose']]))
+    if rng.random() < 0.2:
+        prompt = spin(rng, '[Write|Write me|Tell me|Give me|Can you write] a [short |little |nice |] [poem|haiku|rhyme].')
+        if 'haiku' in prompt:
+            return Thread([(ask(rng, prompt, 0.2), pick(rng, HAIKU))])
+        return Thread([(ask(rng, prompt, 0.2), spin(rng, pick(rng, POEMS), s=pick(rng, ['star', 'bird', 'friend', 'rose'])))])
+    subject = pick(rng, pick(rng, [ANIMALS, OBJECTS, [any_noun(rng)], ['token', 'GPU', 'sun', 'moon', 'rain', 'wind', 'sea', 'friend', 'kernel', 'winter', 'rose']]))
     form = pick(rng, [a(subject), a(subject), f'the {subject}', a(subject)])
     return Thread([(ask(rng, spin(rng, pick(rng, POEM_ASK), s=form), 0.2), spin(rng, pick(rng, POEMS), s=subject))])
 
@@ -285,10 +304,31 @@ def riddle(rng: random.Random) -> Thread:
 
 
 def repeat(rng: random.Random) -> Thread:
-    words = ' '.join(pick(rng, pick(rng, [ANIMALS, OBJECTS, COLORS, FOODS, [made_up(rng)]])) for _ in range(rng.randrange(1, 5)))
+    """Practice in copying: names and nouns of every kind."""
+    words = ' '.join(
+        pick(rng, COLORS + FOODS) if rng.random() < 0.2 else given_name(rng)[0] if rng.random() < 0.4 else any_noun(rng)
+        for _ in range(rng.randrange(1, 5))
+    )
     if rng.random() < 0.5:
         words = words.capitalize()
     return Thread([(spin(rng, '[Repeat after me|Say|Please say|Repeat|Say this|Repeat this|Can you say|Write]: {w}', w=words), words)])
+
+
+def foreign(rng: random.Random) -> Thread:
+    said = pick(rng, FOREIGN)
+    return Thread([(as_typed(rng, said), 'I am sorry, I only speak English. Could you say that in English?')])
+
+
+def noise(rng: random.Random) -> Thread:
+    letters = 'asdfghjklqwertzuiopyxcvbnm'
+    words = [''.join(pick(rng, letters) for _ in range(rng.randrange(2, 10))) for _ in range(rng.randrange(1, 4))]
+    return Thread([(' '.join(words), 'I am sorry, I did not understand that. Could you say it in another way?')])
+
+
+FOREIGN = """Bonjour, comment ca va?|Hola, como estas?|Guten Tag, wie geht es dir?|Ciao, come stai?|Bonjour|Hola|Guten Morgen|Merci beaucoup|Gracias|
+Danke schoen|Wer bist du?|Qui es-tu?|Quien eres?|Como te llamas?|Wie heisst du?|Comment tu t'appelles?|Ich verstehe nicht|Je ne comprends pas|No entiendo|
+Was ist das?|Que es esto?|Qu'est-ce que c'est?|Erzaehl mir eine Geschichte|Raconte-moi une histoire|Cuentame una historia|Buenos dias|Buongiorno|
+Was kannst du?|Que puedes hacer?|Que peux-tu faire?|Konnichiwa|Ni hao|Privet, kak dela?|Ola, tudo bem?|Hej, hur mar du?|Wie spaet ist es?|Wo bist du?|Donde estas?""".replace('\n', '').split('|')
 
 
 def chat_open(rng: random.Random) -> Thread:
@@ -306,6 +346,11 @@ def chat_open(rng: random.Random) -> Thread:
 def chat_close(rng: random.Random) -> Thread:
     turns = []
     roll = rng.random()
+    if rng.random() < 0.25:
+        both = f'{spin(rng, pick(rng, THANKS)).rstrip(".!")}{pick(rng, [". ", "! ", ", "])}{spin(rng, pick(rng, BYE))}'
+        if rng.random() < 0.4:
+            both += spin(rng, '[ Bye for now!| See you!| Until tomorrow.| Bye!]')
+        return Thread([(as_typed(rng, both), pick(rng, ['You are welcome! Goodbye, and have a wonderful day!', 'You are very welcome! See you soon, and take care.']))])
     if roll < 0.6:
         turns.append((as_typed(rng, spin(rng, pick(rng, THANKS))), pick(rng, THANKS_BACK)))
     if roll > 0.4:
@@ -333,7 +378,7 @@ def listed(rng: random.Random) -> Thread:
 
 def thread(rng: random.Random) -> Thread:
     roll = rng.random()
-    for share, make in ((0.27, self_talk), (0.14, chat_open), (0.08, chat_close), (0.12, feelings), (0.1, joke), (0.1, memory), (0.12, listed), (0.02, poem), (0.01, riddle), (0.02, repeat)):
+    for share, make in ((0.24, self_talk), (0.13, chat_open), (0.08, chat_close), (0.12, feelings), (0.1, joke), (0.1, memory), (0.12, listed), (0.02, poem), (0.01, riddle), (0.04, repeat), (0.015, foreign), (0.01, noise)):
         roll -= share
         if roll < 0:
             return make(rng)

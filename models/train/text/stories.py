@@ -3,7 +3,9 @@
 import random
 
 from .grammar import Thread, a, as_typed, ask, cap, pick, spin
-from .words import ANIMALS, COLORS, FOODS, OBJECTS, PEOPLE, PLACES, TRAITS, made_up, person_name
+from .words import (
+    ADJECTIVES, ANIMALS, COLORS, FOODS, NOUNS, OBJECTS, PEOPLE, PLACES, TRAITS, any_noun, given_name, person_name,
+)
 
 OPENINGS = [
     'Once upon a time, there was {a_trait} {kind} named {name}. {He} lived {place}.',
@@ -126,30 +128,30 @@ _FORMS = {'he': ('he', 'him', 'his'), 'she': ('she', 'her', 'her'), 'it': ('it',
 
 def characters(rng: random.Random) -> str:
     roll = rng.random()
-    return pick(rng, ANIMALS if roll < 0.5 else PEOPLE if roll < 0.72 else OBJECTS)
+    return pick(rng, ANIMALS if roll < 0.4 else PEOPLE if roll < 0.6 else OBJECTS if roll < 0.8 else NOUNS)
 
 
-def name_for(rng: random.Random, kind: str) -> tuple[str, str]:
-    """A name and pronoun; people keep the pronoun of their word."""
-    girls = {'girl', 'queen', 'princess', 'witch', 'mermaid', 'grandmother', 'fairy'}
-    boys = {'boy', 'king', 'prince', 'wizard', 'grandfather', 'fisherman', 'postman'}
+_GIRLS = {'girl', 'queen', 'princess', 'witch', 'mermaid', 'grandmother', 'fairy', 'aunt', 'hen'}
+_BOYS = {'boy', 'king', 'prince', 'wizard', 'grandfather', 'fisherman', 'postman', 'uncle', 'rooster'}
+
+
+def name_for(rng: random.Random, kind: str, given: bool = False) -> tuple[str, str]:
+    """A name and pronoun; people keep the pronoun of their word. `given`: as a user may give one."""
     while True:
-        name, pronoun = person_name(rng) if rng.random() < 0.75 else (made_up(rng), pick(rng, ['he', 'she']))
-        if not (kind in girls and pronoun == 'he' or kind in boys and pronoun == 'she'):
+        name, pronoun = (given_name if given else person_name)(rng)
+        if not (kind in _GIRLS and pronoun == 'he' or kind in _BOYS and pronoun == 'she'):
             return name, pronoun
 
 
-def story(rng: random.Random, kind=None, name=None, pronoun=None, plot=None, place=None, trait=None, short=False):
+def story(rng: random.Random, kind=None, name=None, pronoun=None, plot=None, place=None, trait=None, fkind=None, friend=None, fpronoun=None):
     """The text, and the facts that follow-up questions ask about."""
     kind = kind or characters(rng)
     if name is None:
         name, pronoun = name_for(rng, kind)
     he, him, his = _FORMS[pronoun or 'he']
-    fkind = pick(rng, ANIMALS)
-    while fkind == kind:
+    while fkind is None or (fkind == kind and friend is None):
         fkind = pick(rng, ANIMALS)
-    friend, fpronoun = name_for(rng, fkind)
-    while friend == name:
+    while friend is None or friend == name:
         friend, fpronoun = name_for(rng, fkind)
     fhe, fhim, fhis = _FORMS[fpronoun]
     trait = trait or pick(rng, TRAITS)
@@ -161,9 +163,7 @@ def story(rng: random.Random, kind=None, name=None, pronoun=None, plot=None, pla
         thing=pick(rng, OBJECTS[:40]), food=pick(rng, FOODS), color=pick(rng, COLORS),
     )
     beats = PLOTS[plot]
-    parts = [pick(rng, OPENINGS), *([] if short else [pick(rng, HABITS)]), *beats, pick(rng, ENDINGS)]
-    if short:
-        parts = [parts[0], beats[0], beats[2], beats[3]] if plot in ('patience',) else parts[:1] + list(beats)
+    parts = [pick(rng, OPENINGS), pick(rng, HABITS), *beats, pick(rng, ENDINGS)]
     text = ' '.join(spin(rng, part, **slots) for part in parts if part)
     return ' '.join(text.split()), slots | dict(plot=plot)
 
@@ -193,24 +193,57 @@ def request(rng: random.Random) -> tuple[str, dict]:
         plot = pick(rng, _PLOT_NAMES)
         theme = pick(rng, THEMES[plot])
         return spin(rng, pick(rng, REQUESTS), who=theme), {'plot': plot}
-    fixed: dict = {'kind': characters(rng) if rng.random() < 0.93 else made_up(rng).lower()}
+    if rng.random() < 0.06:
+        # Only a name: a person.
+        name, pronoun = given_name(rng)
+        return spin(rng, pick(rng, REQUESTS), who=name), dict(name=name, pronoun=pronoun, kind='girl' if pronoun == 'she' else 'boy')
+    if rng.random() < 0.08:
+        return two(rng)
+    fixed: dict = {'kind': characters(rng) if rng.random() < 0.6 else any_noun(rng)}
     who = fixed['kind']
     if rng.random() < 0.4:
-        fixed['trait'] = pick(rng, TRAITS)
+        fixed['trait'] = pick(rng, TRAITS if rng.random() < 0.6 else ADJECTIVES)
         who = f'{fixed["trait"]} {who}'
+        if rng.random() < 0.15 and ' ' not in fixed['kind']:
+            fixed['trait'] = f'{pick(rng, TRAITS)} {fixed["trait"]}'
+            who = f'{fixed["trait"]} {fixed["kind"]}'
+    bare = who
     who = a(who)
     if rng.random() < 0.5:
-        fixed['name'], fixed['pronoun'] = name_for(rng, fixed['kind'])
+        fixed['name'], fixed['pronoun'] = name_for(rng, fixed['kind'], True)
         who = spin(rng, f'{who} [named|called|named|whose name is|with the name] {fixed["name"]}')
-    elif rng.random() < 0.1:
-        fixed['name'], fixed['pronoun'] = name_for(rng, fixed['kind'])
-        who = spin(rng, f'{fixed["name"]} the {who.split(" ", 1)[1]}')
+    elif rng.random() < 0.15:
+        fixed['name'], fixed['pronoun'] = name_for(rng, fixed['kind'], True)
+        who = spin(rng, f'[{fixed["name"]} the {bare}|my {fixed["kind"]} {fixed["name"]}|{fixed["name"]}, {a(bare)}]') if 'trait' not in fixed else f'{fixed["name"]} the {bare}'
     if rng.random() < 0.14:
         fixed['place'] = pick(rng, PLACES)
-        who += f' {pick(rng, ["", "who lives ", "living "])}{fixed["place"]}'
+        who += f' {pick(rng, ["", "who lives ", "living ", "that lives "])}{fixed["place"]}'
     if rng.random() < 0.1:
         fixed['plot'] = pick(rng, _PLOT_NAMES)
-        who += f' {pick(rng, ["and", "and"])} {pick(rng, THEMES[fixed["plot"]])}'
+        who += f' and {pick(rng, THEMES[fixed["plot"]])}'
+    return spin(rng, pick(rng, REQUESTS), who=who), fixed
+
+
+def two(rng: random.Random) -> tuple[str, dict]:
+    """A request that names both characters."""
+    if rng.random() < 0.35:
+        (name, pronoun), (friend, fpronoun) = given_name(rng), given_name(rng)
+        if name != friend:
+            who = spin(rng, '[two friends, {x} and {y}|{x} and {y}|two friends named {x} and {y}|two children, {x} and {y}|my friends {x} and {y}]', x=name, y=friend)
+            kinds = {'he': 'boy', 'she': 'girl'}
+            return spin(rng, pick(rng, REQUESTS), who=who), dict(
+                name=name, pronoun=pronoun, kind=kinds[pronoun], friend=friend, fpronoun=fpronoun, fkind=kinds[fpronoun])
+    kind, fkind = any_noun(rng), any_noun(rng)
+    while fkind == kind:
+        fkind = any_noun(rng)
+    fixed = dict(kind=kind, fkind=fkind)
+    who = f'{a(kind)} and {a(fkind)}'
+    if rng.random() < 0.5:
+        fixed['name'], fixed['pronoun'] = name_for(rng, kind, True)
+        fixed['friend'], fixed['fpronoun'] = name_for(rng, fkind, True)
+        if fixed['friend'] == fixed['name']:
+            return two(rng)
+        who = spin(rng, '[{x} the {k} and {y} the {f}|{kk} named {x} and {ff} named {y}|{kk} called {x} and {y} the {f}]', x=fixed['name'], y=fixed['friend'], k=kind, f=fkind, kk=a(kind), ff=a(fkind))
     return spin(rng, pick(rng, REQUESTS), who=who), fixed
 
 

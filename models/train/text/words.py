@@ -41,6 +41,37 @@ CITIES = """Paris London Berlin Madrid Rome Tokyo Oslo Vienna Lisbon Dublin Prag
 Sydney Toronto Boston Chicago Seattle Mumbai Delhi Beijing Shanghai Seoul Bangkok Hanoi Istanbul Zurich Milan Munich
 Hamburg Barcelona Amsterdam Copenhagen Stockholm Helsinki Budapest""".split()
 
+LONG_GIRLS = """Penelope Anastasia Isabella Genevieve Winifred Rosalind Philippa Beatrice Clementine Evangeline Josephine Seraphina
+Valentina Wilhelmina Arabella Cassandra Dorothea Gwendolyn Katherine Marguerite Octavia Persephone Samantha Veronica Ximena Yolanda
+Elizabeth Charlotte Margaret Victoria Gabriella Annabelle""".split()
+LONG_BOYS = """Bartholomew Maximilian Theodore Alexander Christopher Nathaniel Sebastian Ferdinand Leopold Cornelius Archibald
+Montgomery Augustus Humphrey Reginald Thaddeus Zachary Benjamin Frederick Lysander Rutherford Tobias Ulysses Zephyr Jonathan
+Sherlock Ignatius Mortimer Percival Algernon Barnaby Horatio""".split()
+PET_NAMES = """Sparkle Biscuit Whiskers Button Pebbles Marshmallow Cinnamon Pumpkin Thunder Shadow Snowy Fluffy Peanut Cupcake Sprout
+Noodle Pixel Bolt Gizmo Turbo Widget Cosmo Nova Comet Orbit Zippy Bubbles Muffin Pickle Waffles Nautilus Beacon Ember Frosty Rusty
+Dusty Sunny Stormy Misty Twinkle Pepper Ginger Maple Clover Bramble""".split()
+TITLES = {'he': ['Captain', 'Sir', 'Professor', 'Doctor', 'Mister', 'Prince', 'King', 'Uncle', 'Grandpa', 'Little', 'Old', 'Big'],
+          'she': ['Captain', 'Lady', 'Professor', 'Doctor', 'Miss', 'Princess', 'Queen', 'Aunt', 'Grandma', 'Little', 'Old', 'Big']}
+ADJECTIVES = """purple striped spotted invisible flying talking dancing singing broken forgotten magic wise wooden paper plastic
+metal frozen electric tiny giant gigantic angry polite nervous patient thirsty dusty shiny rusty soft fluffy fat thin fast slow
+smart silly strange secret royal tired bored jealous honest greedy generous homeless fearless gloomy forgetful blind famous
+ordinary robotic lost blue green red golden silver orange pink""".split()
+NOUNS = """vacuum cleaner|coffee machine|washing machine|police dog|fire truck|garden gnome|water bottle|tea cup|traffic light|
+alarm clock|music box|cash register|shopping cart|street cat|sea monster|mountain goat|fruit fly|paper bag|wooden spoon|
+rubber duck|school bus|cargo ship|taxi driver|bus driver|ice cream|rain boot|garden hose|light bulb|power plant|data cable|
+memory chip|web page|web server|neural network|GPU|CPU|kernel|token|cache|thread|page table|browser|keyboard|mouse pad|
+submarine|helicopter|elevator|escalator|fridge|oven|microwave|dishwasher|lawnmower|skateboard|scooter|ferry|tram|canoe|sofa|
+carpet|curtain|window|chimney|ladder|hammer|screwdriver|wrench|nail|rope|anchor|sail|flag|crown|ring|necklace|glove|sweater|
+dress|sandwich|potato|carrot|onion|tomato|cookie|donut|pizza|teaspoon|fork|plate|bowl|jar|bottle|box|crate|barrel|fountain|
+statue|tower|castle|palace|church|barn|tent|cabin|igloo|volcano|canyon|waterfall|glacier|desert|planet|comet|asteroid|galaxy|
+meteor|thunderstorm|shadow|echo|dream|number|letter|word|poem|song|melody|question|riddle|secret|idea|wish|mayor|judge|lawyer|
+plumber|butcher|barber|waiter|chef|soldier|guard|thief|spy|clown|acrobat|juggler|wrestler|swimmer|runner|cyclist|surfer|
+climber|diver|hiker|tourist|neighbor|cousin|uncle|aunt|twin|baby|toddler|kid|zombie|vampire|werewolf|troll|goblin|ogre|genie|
+phoenix|griffin|yeti|mammoth|raven|vulture|hawk|falcon|stork|heron|turkey|rooster|hen|chick|calf|foal|cub|rat|ferret|skunk|
+opossum|armadillo|hyena|cheetah|leopard|jaguar|panther|gorilla|chimpanzee|baboon|orangutan|walnut tree|oak tree|willow tree""".replace('\n', '').split('|')
+RELATIVES = """mother father sister brother grandmother grandfather friend neighbor teacher boss colleague aunt uncle cousin son
+daughter wife husband roommate boyfriend girlfriend nephew niece""".split()
+
 _ONSETS = 'b br c ch d dr f fl g gl gr h j k kl l m n p ph pl qu r s sh sk st t th tr v w x y z zl'.split()
 _MIDDLES = 'a e i o u ai ea ee ie oo ou a e i o u'.split()
 _ENDS = ['', '', 'l', 'n', 'r', 's', 't', 'm', 'x', 'rn', 'nd', 'th', 'lo', 'bby', 'na', 'ra', 'do', 'mi', 'zo', 'kin']
@@ -48,9 +79,9 @@ _ENDS = ['', '', 'l', 'n', 'r', 's', 't', 'm', 'x', 'rn', 'nd', 'th', 'lo', 'bby
 
 def made_up(rng: random.Random) -> str:
     """A made-up name, so that the model learns to copy a name rather than to know it."""
+    syllables = 1 + (rng.random() < 0.65) + (rng.random() < 0.25) + (rng.random() < 0.1)
     parts = [
-        _ONSETS[int(rng.random() * len(_ONSETS))] + _MIDDLES[int(rng.random() * len(_MIDDLES))]
-        for _ in range(1 + (rng.random() < 0.6))
+        _ONSETS[int(rng.random() * len(_ONSETS))] + _MIDDLES[int(rng.random() * len(_MIDDLES))] for _ in range(syllables)
     ]
     name = ''.join(parts) + _ENDS[int(rng.random() * len(_ENDS))]
     return name.capitalize()
@@ -58,9 +89,35 @@ def made_up(rng: random.Random) -> str:
 
 def person_name(rng: random.Random) -> tuple[str, str]:
     """A name and the pronoun that goes with it."""
-    roll = rng.random()
-    if roll < 0.4:
+    if rng.random() < 0.5:
         return GIRLS[int(rng.random() * len(GIRLS))], 'she'
-    if roll < 0.8:
-        return BOYS[int(rng.random() * len(BOYS))], 'he'
-    return made_up(rng), ('he', 'she')[rng.random() < 0.5]
+    return BOYS[int(rng.random() * len(BOYS))], 'he'
+
+
+def given_name(rng: random.Random) -> tuple[str, str]:
+    """A name as a user may give one: common, long, with a title, or made up."""
+    roll = rng.random()
+    if roll < 0.3:
+        return person_name(rng)
+    pronoun = ('he', 'she')[rng.random() < 0.5]
+    if roll < 0.6:
+        names = PET_NAMES if rng.random() < 0.4 else LONG_GIRLS if pronoun == 'she' else LONG_BOYS
+        if roll >= 0.5 and rng.random() < 0.5:
+            names = GIRLS if pronoun == 'she' else BOYS
+        name = names[int(rng.random() * len(names))]
+        return (name if roll < 0.5 else f'{TITLES[pronoun][int(rng.random() * 12)]} {name}'), pronoun
+    if roll < 0.64:
+        return f'{made_up(rng)} {made_up(rng)}', pronoun
+    return made_up(rng), pronoun
+
+
+def any_noun(rng: random.Random) -> str:
+    """A noun from all lists, sometimes with an adjective, sometimes made up."""
+    roll = rng.random()
+    if roll < 0.1:
+        return made_up(rng).lower()
+    noun = (ANIMALS, PEOPLE, OBJECTS, NOUNS, NOUNS)[int(rng.random() * 5)]
+    noun = noun[int(rng.random() * len(noun))]
+    if roll < 0.3:
+        noun = f'{ADJECTIVES[int(rng.random() * len(ADJECTIVES))]} {noun}'
+    return noun
