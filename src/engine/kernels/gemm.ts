@@ -1,0 +1,74 @@
+/**
+ * gemm: every dense matrix product of the model (projections, feed-forward network, logits). The variants are in
+ * gemm/: variant.ts (data), choose.ts (which one), launch.ts (the launch).
+ */
+import type { DeviceTarget } from '../device.ts';
+import { COUNT } from '../plan/stepMeta.ts';
+import type { GemmCall } from './calls.ts';
+import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
+import { chooseGemm } from './gemm/choose.ts';
+import { gemmLaunch } from './gemm/launch.ts';
+import { blockedGemm } from './gemm/twin.ts';
+import { COMPILED_DENSE } from './gemm/variantList.ts';
+import type { Variant } from './variants.ts';
+
+function launches(call: GemmCall, target: DeviceTarget): Launch[] {
+  checkShapes(call);
+  const variant = chooseGemm(
+    {
+      maxRows: call.maxRows,
+      N: call.w.shape[0],
+      K: call.w.shape[1],
+      aType: call.a.dtype,
+      wType: call.w.dtype,
+      outType: call.out.dtype,
+      epilogue: call.epilogue,
+    },
+    target,
+  );
+  return [gemmLaunch(call, variant, target)];
+}
+
+/** @throws Error when the tensors do not fit together. */
+function checkShapes(call: GemmCall): void {
+  const [n, k] = call.w.shape;
+  const silu = call.epilogue === 'silu_mul';
+  const columns = silu ? n / 2 : n;
+  const fail = (what: string): never => {
+    throw new Error(`gemm "${call.label}": ${what}`);
+  };
+  if (call.a.shape[1] !== k) fail(`a has rows of ${call.a.shape[1]}, w of ${k}; expected the same`);
+  if (silu && (n % 2 !== 0 || call.bias)) fail('silu_mul expects an even number of weight rows and no bias');
+  if (call.outColumn + columns > call.out.shape[1]) {
+    fail(`columns ${call.outColumn}..${call.outColumn + columns} do not fit rows of ${call.out.shape[1]}`);
+  }
+}
+
+function twin(call: GemmCall, memory: TwinMemory): void {
+  const [n, k] = call.w.shape;
+  const rows = Math.min(memory.u32(call.meta)[COUNT[call.rows]], call.out.shape[0]);
+  const a = memory.f32(call.a);
+  const w = memory.f32(call.w);
+  const out = memory.f32(call.out);
+  const bias = call.bias && memory.f32(call.bias);
+  const ldc = call.out.shape[1];
+  const starts = Array.from({ length: rows }, (_, row) => row * k);
+  if (call.epilogue === 'none') {
+    blockedGemm(a, starts, w, 0, n, k, (row, column, value) => {
+      out[row * ldc + call.outColumn + column] = bias ? value + bias[column] : value;
+    });
+    return;
+  }
+  const columns = n / 2;
+  const gates = new Float32Array(rows * columns);
+  blockedGemm(a, starts, w, 0, columns, k, (row, column, gate) => {
+    gates[row * columns + column] = gate / (1 + Math.exp(-gate));
+  });
+  blockedGemm(a, starts, w, columns * k, columns, k, (row, column, up) => {
+    out[row * ldc + call.outColumn + column] = gates[row * columns + column] * up;
+  });
+}
+
+export const gemm: KernelDefinition<'gemm'> = { kernel: 'gemm', launches, twin };
+
+export const variantDefines: Variant[] = COMPILED_DENSE;

@@ -1,0 +1,57 @@
+/**
+ * The specialisations that choose.ts can ask for, for the test that compiles all shaders without a device: one
+ * variant of each shader with every combination of storage types and epilogues (variants differ in numbers only),
+ * the others with two.
+ */
+import { combine, type Variant } from '../variants.ts';
+import { EVERY_VARIANT } from './choose.ts';
+import { gemmDefines, SHADER, type GemmOperands, type GemmVariant } from './variant.ts';
+
+type Choices = { [K in keyof GemmOperands]: readonly GemmOperands[K][] };
+
+function withOperands(variants: readonly GemmVariant[], choices: Choices): Variant[] {
+  return variants.flatMap((variant) =>
+    combine(choices).map((operands) => ({
+      shader: SHADER[variant.kind],
+      defines: gemmDefines(variant, operands as unknown as GemmOperands),
+    })),
+  );
+}
+
+const firstOfEachKind = EVERY_VARIANT.filter(
+  (variant, index) => EVERY_VARIANT.findIndex(({ kind }) => kind === variant.kind) === index,
+);
+const anyK = firstOfEachKind.filter(({ kind }) => kind === 'direct' || kind === 'tile');
+/** The gated epilogue takes columns four at a time. */
+const gated = (variants: readonly GemmVariant[]): GemmVariant[] =>
+  variants.filter((variant) => variant.kind !== 'few' || variant.columns % 4 === 0);
+
+const FLOATS = ['f32', 'f16'] as const;
+const PLAIN: Choices = {
+  aType: FLOATS,
+  wType: FLOATS,
+  outType: FLOATS,
+  k: [64],
+  silu: [false],
+  bias: [false],
+  outOdd: [false],
+  grouped: [false],
+  gatherToken: [false],
+};
+const HALF: Choices = { ...PLAIN, aType: ['f16'], wType: ['f16'], outType: ['f16'] };
+const SINGLE: Choices = { ...PLAIN, aType: ['f32'], wType: ['f32'], outType: ['f32'] };
+const GROUPED = { grouped: [true], gatherToken: [true, false] } as const;
+
+export const COMPILED_DENSE: Variant[] = [
+  ...withOperands(EVERY_VARIANT, HALF),
+  ...withOperands(EVERY_VARIANT, SINGLE),
+  ...withOperands(firstOfEachKind, { ...PLAIN, bias: [true, false] }),
+  ...withOperands(gated(EVERY_VARIANT), { ...HALF, silu: [true], outOdd: [true, false] }),
+  ...withOperands(anyK, { ...PLAIN, k: [63], silu: [false, true], outOdd: [true] }),
+];
+
+export const COMPILED_GROUPED: Variant[] = [
+  ...withOperands(EVERY_VARIANT, { ...HALF, ...GROUPED }),
+  ...withOperands(firstOfEachKind, { ...PLAIN, ...GROUPED, outOdd: [true] }),
+  ...withOperands(anyK, { ...PLAIN, ...GROUPED, k: [63], outOdd: [true] }),
+];
