@@ -17,7 +17,7 @@ export function deviceName({ kind, name }: { kind: string; name: string }): stri
 /** One line per fact, labels in a column. */
 export function describeEngine(info: EngineInfo): string[] {
   const { device, model, kv } = info;
-  const rejected = device.rejected.map((other) => `         not ${deviceName(other)}: ${other.reason}`);
+  const rejected = device.rejected.map((other) => `         not ${other.name}: ${other.reason}`);
   const tokens = kv.pages * kv.pageSize;
   return [
     `device   ${deviceName(device)}: ${device.reason}`,

@@ -63,13 +63,19 @@ export async function checkAddress(host: string, port: number): Promise<void> {
  */
 function watch(metrics: Metrics, onEngineDead: (reason: string) => void): () => void {
   let lastAnswer = performance.now();
-  const timer = setInterval(async () => {
-    const stats = await metrics.stats().catch(() => undefined);
-    if (stats) lastAnswer = performance.now();
-    if (stats?.state === 'lost') onEngineDead('the device is lost');
-    const silence = performance.now() - lastAnswer;
-    if (silence > MAX_SILENCE_MS) onEngineDead(`no step for ${Math.round(silence / 1000)} s`);
-  }, WATCH_MS);
+  const look = async () => {
+    try {
+      const { state } = await metrics.stats();
+      lastAnswer = performance.now();
+      if (state === 'lost') onEngineDead('the device is lost');
+    } catch (error) {
+      // worker/thread.ts: 'ended' for good, or only 'silent' so far.
+      if ((error as { kind?: string }).kind === 'ended') onEngineDead((error as Error).message);
+      const silence = performance.now() - lastAnswer;
+      if (silence > MAX_SILENCE_MS) onEngineDead(`no step for ${Math.round(silence / 1000)} s`);
+    }
+  };
+  const timer = setInterval(() => void look(), WATCH_MS);
   timer.unref();
   return () => clearInterval(timer);
 }
