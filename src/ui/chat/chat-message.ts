@@ -26,8 +26,10 @@ export class ChatMessage extends LitElement {
       border: 1px solid var(--line);
       border-radius: 0.9rem;
       background: var(--panel);
-      white-space: pre-wrap;
       overflow-wrap: anywhere;
+    }
+    .text {
+      white-space: pre-wrap;
     }
     .user {
       margin-left: auto;
@@ -67,9 +69,9 @@ export class ChatMessage extends LitElement {
   protected override render() {
     const { role, content, stats, cut } = this.message;
     const who = role === 'user' ? 'You' : 'Model';
-    // On one line: the article keeps white space.
     return html`<article class=${role} aria-label=${who}>
-        ${content}${this.writing ? html`<span class="cursor"></span>` : nothing}
+        <span class="text" .textContent=${content}></span>
+        ${this.writing ? html`<span class="cursor"></span>` : nothing}
       </article>
       ${
         role === 'assistant' && stats
