@@ -116,6 +116,9 @@ function checkLength(got: number, limit: number, param: string): void {
   if (got > limit) throw tooLong(param, `got ${got} characters; at most ${limit} are looked at`);
 }
 
+/** Errors that a text or a conversation can bring about (too deep, not cloneable); names survive the way between threads. */
+const TEXT_ERRORS = ['TokenizerError', 'ChatTemplateError', 'RangeError', 'DataCloneError'];
+
 /** What a text thread's failure means for the request that brought it about. */
 function textError(error: unknown, param: string, slow: string): GenerateError {
   if (!(error instanceof Error)) return new GenerateError({ code: 'internal', message: String(error) });
@@ -125,9 +128,7 @@ function textError(error: unknown, param: string, slow: string): GenerateError {
     const code = error.message === DISPOSED ? 'not_ready' : 'invalid';
     return new GenerateError({ code, param, message: error.message });
   }
-  // The two kinds of error that a text can bring about; their names survive the way between threads.
-  if (error.name === 'TokenizerError' || error.name === 'ChatTemplateError')
-    return refused(param, error.message);
+  if (TEXT_ERRORS.includes(error.name)) return refused(param, error.message);
   return new GenerateError({ code: 'internal', message: error.message });
 }
 

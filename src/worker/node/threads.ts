@@ -54,23 +54,26 @@ export function startProcess<Api>(file: string, name: string, maxMegabytes: numb
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
   let said = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(0, 4000)));
+  const stderr = child.stderr!.setEncoding('utf8');
+  stderr.on('data', (text: string) => (said = (said + text).slice(0, 4000)));
+  const silent = new Promise((resolve) => stderr.once('close', resolve));
+  const exited = new Promise<string>((resolve) =>
+    child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`)),
+  );
   return {
     api: Comlink.wrap<Api>(processEndpoint(child)),
     crashed: new Promise((resolve) => {
       child.once('error', (error) => resolve(`${name}: ${error.message}`));
-      // Not 'exit': what the process said last comes after it.
-      child.once('close', (code, signal) => {
+      // What the process said last may come after its exit.
+      void Promise.all([exited, silent]).then(([how]) => {
         const why = /heap (limit|out of memory)/i.test(said)
           ? `needed more than ${maxMegabytes} MB of memory`
-          : `ended with ${signal ?? `code ${code}`} ${said.trim().split('\n').at(-1)}`.trim();
+          : `ended with ${how} ${said.trim().split('\n').at(-1)}`.trim();
         resolve(`${name} ${why}`);
       });
     }),
     async terminate() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const closed = new Promise((resolve) => child.once('close', resolve));
-      if (child.kill('SIGKILL')) await closed;
+      if (child.kill('SIGKILL')) await exited;
     },
   };
 }
