@@ -160,7 +160,9 @@ describe('generate', () => {
     const remove = vi.spyOn(signal, 'removeEventListener');
     await client.generate(request(), { signal }); // nobody reads it
     await read(await client.generate(request(), { signal }));
-    await expect(client.generate({ ...request(), promptTokenIds: [] }, { signal })).rejects.toThrow();
+    await expect(client.generate({ ...request(), promptTokenIds: [] }, { signal })).rejects.toThrow(
+      'no tokens',
+    );
     await vi.waitFor(() => expect(remove).toHaveBeenCalledTimes(3));
     expect(add).toHaveBeenCalledTimes(3);
   });

@@ -53,7 +53,7 @@ describe('EngineHost', () => {
     await host.load(loadOptions, () => {});
     await host.shutdown();
     expect(host.submit(ask('late', [1]))).toMatchObject(refused);
-    await expect(host.load(loadOptions, () => {})).rejects.toThrow();
+    await expect(host.load(loadOptions, () => {})).rejects.toThrow('model already');
   });
 
   it('loads one model, and may try again when that failed', async () => {
