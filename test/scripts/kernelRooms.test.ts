@@ -33,6 +33,14 @@ test('a shader of one kernel does not stand in for another whose name it starts 
   expect(kernelGaps(['moe', 'moe_gemm'], files)).toEqual(['kernel moe: no shaders/moe.wgsl']);
 });
 
+test('a kernel may run on the shaders of the one that its name extends, and of no other', () => {
+  const without = (name: string) => rooms(name).filter((path) => !path.endsWith('.wgsl'));
+  expect(kernelGaps(['gemm', 'moe_gemm'], new Set([...rooms('gemm'), ...without('moe_gemm')]))).toEqual([]);
+  expect(kernelGaps(['norm', 'moe_gemm'], new Set([...rooms('norm'), ...without('moe_gemm')]))).toHaveLength(
+    1,
+  );
+});
+
 test('a shader that belongs to no kernel is a gap', () => {
   const files = new Set([...rooms('gemm'), 'shaders/orphan.wgsl']);
   expect(kernelGaps(['gemm'], files)).toEqual([expect.stringContaining('shaders/orphan.wgsl')]);
