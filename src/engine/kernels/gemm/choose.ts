@@ -38,14 +38,14 @@ const MATRIX_FROM = 3;
 
 /**
  * CPU drivers run the lanes of a subgroup as one vector. Loads with one address for each lane are what costs, so a
- * block of `a` that the lanes load together and hand to each other saves most of them from three rows on.
+ * block of `a` that the lanes load together and hand to each other saves most of them from two rows on.
  */
 function chooseSoftware(shape: GemmShape, target: GemmTarget): GemmVariant {
   const { min, max } = target.subgroupSize;
   const known = target.features.subgroups && min === max;
   const lanes = known ? min : 8;
   const tm = bucket(shape.maxRows, 8);
-  if (known && tm >= 4 && shape.K % 4 === 0) return { kind: 'broadcast', tm, tn: 4, lanes };
+  if (known && tm >= 2 && shape.K % 4 === 0) return { kind: 'broadcast', tm, tn: 4, lanes };
   return { kind: 'direct', tm: Math.min(tm, 4), tn: 4, lanesM: 1, lanesN: lanes };
 }
 
@@ -73,16 +73,16 @@ const TILES: readonly GemmVariant[] = [
   { kind: 'tile', side: 16, tm: 4, tn: 4, bk: 16 },
 ];
 
-function chooseMatrix({ maxRows, N }: GemmShape, target: GemmTarget): GemmVariant {
+function chooseMatrix({ maxRows, N, epilogue }: GemmShape, target: GemmTarget): GemmVariant {
+  const usable = (variant: MatrixVariant): boolean =>
+    fits(variant, target) &&
+    // A tile that is not mostly empty; a gate block and its up block belong to one subgroup.
+    (variant.bm === 16 || maxRows > variant.bm / 2) &&
+    (epilogue === 'none' || variant.bn / variant.sgN >= 32);
   const list = maxRows <= 16 ? FEW_ROW_MATRICES : MATRICES;
   return (
-    list.find((variant) => {
-      const mostlyFull = maxRows > tileShape(variant).rows / 2 || maxRows <= 16;
-      return mostlyFull && fits(variant, target) && tiles(variant, maxRows, N) >= ENOUGH_TILES;
-    }) ??
-    [NARROW_MATRIX, NARROW_FEW_ROWS].find(
-      (variant) => fits(variant, target) && tileShape(variant).rows <= Math.max(16, maxRows),
-    ) ??
+    list.find((variant) => usable(variant) && tiles(variant, maxRows, N) >= ENOUGH_TILES) ??
+    NARROW_MATRICES.find(usable) ??
     SMALLEST_MATRIX
   );
 }
@@ -90,22 +90,28 @@ function chooseMatrix({ maxRows, N }: GemmShape, target: GemmTarget): GemmVarian
 /** A device with 132 cores is busy from about this many tiles on; below, smaller tiles win although they read more. */
 const ENOUGH_TILES = 120;
 
+type MatrixVariant = Extract<GemmVariant, { kind: 'matrix' }>;
+
 function matrix(
   [bm, bn, bk]: [number, number, number],
   [sgM, sgN, sgK]: [number, number, number],
-): GemmVariant {
+): MatrixVariant {
   return { kind: 'matrix', bm, bn, bk, sgM, sgN, sgK, pad: 1, band: 8 };
 }
 
-const MATRICES: readonly GemmVariant[] = [
+const MATRICES: readonly MatrixVariant[] = [
   matrix([128, 128, 64], [2, 4, 1]),
   matrix([64, 64, 64], [2, 2, 1]),
   matrix([32, 32, 128], [1, 1, 4]),
 ];
-const FEW_ROW_MATRICES: readonly GemmVariant[] = [matrix([16, 64, 128], [1, 2, 4])];
+const FEW_ROW_MATRICES: readonly MatrixVariant[] = [matrix([16, 64, 128], [1, 2, 4])];
 /** Few columns: what is missing in tiles comes from the subgroups that cut K. */
-const NARROW_MATRIX = matrix([64, 16, 256], [1, 1, 8]);
-const NARROW_FEW_ROWS = matrix([16, 16, 512], [1, 1, 8]);
+const NARROW_MATRICES: readonly MatrixVariant[] = [
+  matrix([64, 16, 256], [1, 1, 8]),
+  matrix([64, 32, 128], [1, 1, 4]),
+  matrix([16, 16, 512], [1, 1, 8]),
+  matrix([16, 32, 256], [1, 1, 8]),
+];
 /** Fits the workgroup memory that every adapter has. */
 const SMALLEST_MATRIX = matrix([16, 32, 128], [1, 1, 4]);
 

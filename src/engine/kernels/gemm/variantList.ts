@@ -22,9 +22,12 @@ const firstOfEachKind = EVERY_VARIANT.filter(
   (variant, index) => EVERY_VARIANT.findIndex(({ kind }) => kind === variant.kind) === index,
 );
 const anyK = firstOfEachKind.filter(({ kind }) => kind === 'direct' || kind === 'tile');
-/** The gated epilogue takes columns four at a time. */
+/** The gated epilogue needs a gate and an up column for each of two outputs, or of a whole matrix, in one place. */
 const gated = (variants: readonly GemmVariant[]): GemmVariant[] =>
-  variants.filter((variant) => variant.kind !== 'few' || variant.columns % 4 === 0);
+  variants.filter((variant) => {
+    if (variant.kind === 'few') return variant.columns % 4 === 0;
+    return variant.kind !== 'matrix' || variant.bn / variant.sgN >= 32;
+  });
 
 const FLOATS = ['f32', 'f16'] as const;
 const PLAIN: Choices = {
