@@ -1,14 +1,19 @@
-// Paged attention for few query rows (decode) on GPUs with subgroups: bound by memory, so every invocation keeps
-// 2 x TOKENS x LOADS independent loads in flight. LANES invocations share a KV token (each LOADS vectors of it) and
-// reduce their dot products within the subgroup; SLOTS = WORKGROUP_SIZE / LANES tokens are looked at side by side,
-// TOKENS times. The slots keep their own softmax; they meet in workgroup memory at the end of the item.
+// Paged attention for few query rows (decode) on GPUs with subgroups, and for any rows on software adapters.
 //
-// KV_WIDTH 8 (f16): a load is two vectors. ROWS packed rows are carried through one walk over the KV tokens; an item
-// with more rows walks again. LANES is a power of two, not larger than any subgroup of the adapter.
+// Bound by memory: every invocation keeps 2 x TOKENS x LOADS independent loads in flight. LANES invocations share a KV
+// token (each LOADS vectors of it) and reduce their dot products within the subgroup; SLOTS = WORKGROUP_SIZE / LANES
+// tokens are looked at side by side, TOKENS times. The slots keep their own softmax and meet in workgroup memory at
+// the end of the item. ROWS packed rows are carried through one walk over the KV tokens; an item with more rows walks
+// again. KV_WIDTH 8 (f16): a load is two vectors. LANES is a power of two, not larger than any subgroup of the adapter.
+//
+// On software adapters SLOTS is 1: no barrier, no workgroup memory. There a load is what costs (every vector lane
+// loads for itself, some 40 instructions for 16 bytes, the same address or not), and no two lanes load the same.
+#if LANES != 1
 enable subgroups;
+#endif
 #include "attention_io.wgsl"
 
-const ATTENTION_SLOTS = {{WORKGROUP_SIZE}}u / {{LANES}}u;
+const ATTENTION_SLOTS = {{SLOTS}}u;
 const ATTENTION_STEP = ATTENTION_SLOTS * {{TOKENS}}u;
 #if KV_WIDTH == 8
 const ATTENTION_PARTS = 2u;
@@ -20,9 +25,11 @@ const ATTENTION_OWN = {{LOADS}}u * ATTENTION_PARTS; // vectors of a row that an 
 
 alias AttentionRaw = {{KV}}x{{KV_WIDTH}};
 
+#if SLOTS != 1
 var<workgroup> attention_maxima: array<f32, ATTENTION_SLOTS * {{ROWS}}u>;
 var<workgroup> attention_sums: array<f32, ATTENTION_SLOTS * {{ROWS}}u>;
 var<workgroup> attention_rows: array<AttentionVector, ATTENTION_SLOTS * ATTENTION_VECTORS>;
+#endif
 
 fn attention_part(stored: AttentionRaw, part: u32) -> AttentionVector {
 #if KV_WIDTH == 8
@@ -65,7 +72,7 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
     let row = min(first + r, item.rows - 1u);
     let query_row = attention_query_row(item, row);
     for (var v = 0u; v < ATTENTION_OWN; v++) {
-      let vector = (part + (v / ATTENTION_PARTS) * {{LANES}}u) * ATTENTION_PARTS + v % ATTENTION_PARTS;
+      let vector = attention_own_vector(part, v);
       q[r][v] = AttentionVector();
       if (vector < ATTENTION_VECTORS) {
         q[r][v] = attention_load_q(query_row, vector);
@@ -115,6 +122,7 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
         }
       }
     }
+#if LANES != 1
     for (var distance = {{LANES}}u / 2u; distance > 0u; distance /= 2u) {
       for (var r = 0u; r < {{ROWS}}u; r++) {
         for (var u = 0u; u < {{TOKENS}}u; u++) {
@@ -122,6 +130,7 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
         }
       }
     }
+#endif
     for (var r = 0u; r < {{ROWS}}u; r++) {
       var larger = maximum[r];
       for (var u = 0u; u < {{TOKENS}}u; u++) {
@@ -152,9 +161,32 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
     }
   }
 
+#if SLOTS == 1
+  for (var r = 0u; r < {{ROWS}}u; r++) {
+    if (first + r < item.rows) {
+      let inverse = attention_inverse(sum[r]);
+      for (var v = 0u; v < ATTENTION_OWN; v++) {
+        let vector = attention_own_vector(part, v);
+        if (vector < ATTENTION_VECTORS) {
+          attention_store(item, first + r, vector, acc[r][v] * inverse);
+        }
+      }
+      if (part == 0u) {
+        attention_store_lse(item, first + r, maximum[r], sum[r]);
+      }
+    }
+  }
+#else
   attention_join(item, first, lane, &acc, &maximum, &sum);
+#endif
 }
 
+// The v-th vector of a row that the invocation owns.
+fn attention_own_vector(part: u32, v: u32) -> u32 {
+  return (part + (v / ATTENTION_PARTS) * {{LANES}}u) * ATTENTION_PARTS + v % ATTENTION_PARTS;
+}
+
+#if SLOTS != 1
 // Brings the slots' results to one scale, adds them up and stores them, one packed row after the other.
 fn attention_join(
   item: AttentionItem,
@@ -182,7 +214,7 @@ fn attention_join(
       }
       let scale = exp2((*maximum)[r] - largest);
       for (var v = 0u; v < ATTENTION_OWN; v++) {
-        let vector = (part + (v / ATTENTION_PARTS) * {{LANES}}u) * ATTENTION_PARTS + v % ATTENTION_PARTS;
+        let vector = attention_own_vector(part, v);
         if (vector < ATTENTION_VECTORS) {
           attention_rows[slot * ATTENTION_VECTORS + vector] = (*acc)[r][v] * scale;
         }
@@ -204,5 +236,6 @@ fn attention_join(
     }
   }
 }
+#endif
 
 #include "lib/main.wgsl"

@@ -31,6 +31,7 @@ struct Params {
   adjust: u32,
   top: u32, // first words of parts of the scratch: chunks' best tokens,
   saved: u32, // and raw logits of adjusted tokens, one for each entry of the adjust section
+  half_lanes: u32, // of a workgroup
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
@@ -110,68 +111,19 @@ fn sample_better4(best: SampleBest, scores: vec4<f32>, token: u32) -> SampleBest
   return result;
 }
 
-// Reductions: every invocation gets the result. Their order is fixed, so equal rows give equal bits wherever they run.
+// Reduction over the workgroup: every invocation gets the result. Its order is fixed, so equal rows give equal bits
+// wherever they run. Two kinds of values share the code (software adapters compile each copy of it for long):
+// (score, token, 64-bit sum) gives the best token and the total; two (max, sum of exp((x - max) * scale)) are joined.
 const SAMPLE_LANES = {{WORKGROUP_SIZE}}u;
-var<workgroup> sample_shared: array<vec2<u32>, {{WORKGROUP_SIZE}}>;
+var<workgroup> sample_shared: array<vec4<u32>, {{WORKGROUP_SIZE}}>;
 
-fn sample_reduce_best(lane: u32, mine: SampleBest) -> SampleBest {
-  var best = mine;
-  sample_shared[lane] = vec2<u32>(bitcast<u32>(best.score), best.token);
-  workgroupBarrier();
-  for (var width = SAMPLE_LANES / 2u; width > 0u; width /= 2u) {
-    if (lane < width) {
-      let other = sample_shared[lane + width];
-      best = sample_better(best, SampleBest(bitcast<f32>(other.x), other.y));
-      sample_shared[lane] = vec2<u32>(bitcast<u32>(best.score), best.token);
-    }
-    workgroupBarrier();
-  }
-  let result = sample_shared[0];
-  workgroupBarrier();
-  return SampleBest(bitcast<f32>(result.x), result.y);
-}
-
-// Largest value and the sum of `sum` rescaled to it: mine are (max, sum of exp((x - max) * scale)).
-fn sample_reduce_log_sum(lane: u32, mine: vec2<f32>, scale: f32) -> vec2<f32> {
-  var total = mine;
-  sample_shared[lane] = bitcast<vec2<u32>>(total);
-  workgroupBarrier();
-  for (var width = SAMPLE_LANES / 2u; width > 0u; width /= 2u) {
-    if (lane < width) {
-      total = sample_add_log_sum(total, bitcast<vec2<f32>>(sample_shared[lane + width]), scale);
-      sample_shared[lane] = bitcast<vec2<u32>>(total);
-    }
-    workgroupBarrier();
-  }
-  let result = sample_shared[0];
-  workgroupBarrier();
-  return bitcast<vec2<f32>>(result);
-}
-
-fn sample_add_log_sum(a: vec2<f32>, b: vec2<f32>, scale: f32) -> vec2<f32> {
-  let most = max(a.x, b.x);
-  return vec2<f32>(most, a.y * sample_exp(a.x, most, scale) + b.y * sample_exp(b.x, most, scale));
-}
-
-// exp((x - most) * scale) without infinities.
-fn sample_exp(x: f32, most: f32, scale: f32) -> f32 {
-  return exp(max((x - most) * scale, -100.0));
-}
-
-fn sample_add_quad(sum: vec2<f32>, v: vec4<f32>, scale: f32) -> vec2<f32> {
-  let most = max(sum.x, sample_max4(v));
-  let terms = exp(max((v - vec4<f32>(most)) * scale, vec4<f32>(-100.0)));
-  return vec2<f32>(most, sum.y * sample_exp(sum.x, most, scale) + ((terms.x + terms.y) + (terms.z + terms.w)));
-}
-
-// Sum of 64-bit integers (low word first).
-fn sample_reduce_u64(lane: u32, mine: vec2<u32>) -> vec2<u32> {
+fn sample_reduce(lane: u32, mine: vec4<u32>, log_sums: bool, scales: vec2<f32>) -> vec4<u32> {
   var total = mine;
   sample_shared[lane] = total;
   workgroupBarrier();
-  for (var width = SAMPLE_LANES / 2u; width > 0u; width /= 2u) {
+  for (var width = params.half_lanes; width > 0u; width /= 2u) {
     if (lane < width) {
-      total = sample_add64(total, sample_shared[lane + width]);
+      total = sample_combine(total, sample_shared[lane + width], log_sums, scales);
       sample_shared[lane] = total;
     }
     workgroupBarrier();
@@ -181,6 +133,24 @@ fn sample_reduce_u64(lane: u32, mine: vec2<u32>) -> vec2<u32> {
   return result;
 }
 
+fn sample_combine(a: vec4<u32>, b: vec4<u32>, log_sums: bool, scales: vec2<f32>) -> vec4<u32> {
+  if (log_sums) {
+    let x = bitcast<vec4<f32>>(a);
+    let y = bitcast<vec4<f32>>(b);
+    let most = max(x.xz, y.xz);
+    let sums = x.yw * sample_exp(x.xz, most, scales) + y.yw * sample_exp(y.xz, most, scales);
+    return bitcast<vec4<u32>>(vec4<f32>(most.x, sums.x, most.y, sums.y));
+  }
+  let best = sample_better(SampleBest(bitcast<f32>(a.x), a.y), SampleBest(bitcast<f32>(b.x), b.y));
+  return vec4<u32>(bitcast<u32>(best.score), best.token, sample_add64(a.zw, b.zw));
+}
+
+// exp((x - most) * scale) without infinities.
+fn sample_exp(x: vec2<f32>, most: vec2<f32>, scales: vec2<f32>) -> vec2<f32> {
+  return exp(max((x - most) * scales, vec2<f32>(-100.0)));
+}
+
+// 64-bit integers, low word first.
 fn sample_add64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
   let low = a.x + b.x;
   return vec2<u32>(low, a.y + b.y + select(0u, 1u, low < a.x));

@@ -1,8 +1,7 @@
 /**
- * attention: paged attention over the work items of one tile size. Three WGSL files for one operation:
- *   attention_lanes  few query rows on a GPU with subgroups: keeps the memory busy
+ * attention: paged attention over the work items of one tile size. Two WGSL files for one operation:
+ *   attention_lanes  few query rows on a GPU with subgroups: keeps the memory busy; software adapters, without barriers
  *   attention_tile   many query rows on a GPU, and few rows on a GPU without subgroups: workgroup memory
- *   attention_rows   software adapters: no barrier, an invocation owns a row
  */
 import type { DeviceTarget, DType } from '../device.ts';
 import type { AttentionCall } from './calls.ts';
@@ -19,7 +18,7 @@ export interface AttentionShape {
 }
 
 export interface AttentionVariant {
-  shader: 'attention_rows' | 'attention_lanes' | 'attention_tile';
+  shader: 'attention_lanes' | 'attention_tile';
   defines: Record<string, number | boolean>;
 }
 
@@ -36,39 +35,36 @@ function powerOfTwo(n: number): number {
 export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVariant {
   const { headDim, group, tile, kvType } = shape;
   const width = headDim % 4 === 0 ? 4 : 2;
-  const common = { WIDTH: width, KV_WIDTH: width };
-  if (target.software) {
-    // As many rows as a software adapter's vector has lanes; more would only be walked one vector after the other.
-    return { shader: 'attention_rows', defines: { ...common, WORKGROUP_SIZE: SOFTWARE_LANES } };
-  }
   const { subgroups } = target.features;
-  if (tile === 16 && subgroups) {
-    const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
-    const loadsOfRow = headDim / kvWidth;
-    const lanes = Math.min(powerOfTwo(loadsOfRow), target.subgroupSize.min);
-    const loads = Math.ceil(loadsOfRow / lanes);
-    if (loads <= 2) {
-      const rows = Math.min(powerOfTwo(group), 8);
-      const own = loads * kvWidth; // elements of a row that an invocation owns
-      const tokens = rows * own > 32 || loads > 1 ? 2 : 4;
-      // The slots meet in workgroup memory with one f32 row each.
-      const workgroupSize = (256 / lanes) * headDim * 4 > 12288 ? 128 : 256;
-      return {
-        shader: 'attention_lanes',
-        defines: {
-          WIDTH: width,
-          KV_WIDTH: kvWidth,
-          WORKGROUP_SIZE: workgroupSize,
-          LANES: lanes,
-          LOADS: loads,
-          ROWS: rows,
-          TOKENS: tokens,
-        },
-      };
-    }
+  const { min } = target.subgroupSize;
+  if (target.software) {
+    const lanes = subgroups ? Math.min(8, min) : 1;
+    // 16-byte loads where every lane gets one.
+    const kvWidth = kvType === 'f16' && headDim % 8 === 0 && headDim / 8 >= lanes ? 8 : width;
+    const loads = Math.ceil(headDim / kvWidth / lanes);
+    // Rows share the loads of a KV token; their queries and accumulators share the vector registers, and the driver's
+    // compiler takes seconds when many of them are alive.
+    const own = loads * kvWidth;
+    const rows = Math.min(
+      tile === 16 ? powerOfTwo(group) : 8,
+      2 ** Math.max(0, Math.floor(Math.log2(32 / own))),
+      8,
+    );
+    return lanesVariant({ width, kvWidth, lanes, slots: 1, loads, rows, tokens: own > 8 ? 2 : 4 });
+  }
+  // f16 rows that divide by 8 are loaded 16 bytes at a time.
+  const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
+  const lanes = Math.min(powerOfTwo(headDim / kvWidth), min);
+  const loads = Math.ceil(headDim / kvWidth / lanes);
+  if (tile === 16 && subgroups && loads <= 2) {
+    const rows = Math.min(powerOfTwo(group), 8);
+    const tokens = rows * loads * kvWidth > 32 || loads > 1 ? 2 : 4;
+    // The slots meet in workgroup memory with one f32 row each.
+    const workgroupSize = (256 / lanes) * headDim * 4 > 12288 ? 128 : 256;
+    return lanesVariant({ width, kvWidth, lanes, slots: workgroupSize / lanes, loads, rows, tokens });
   }
   const wanted = powerOfTwo(Math.max(headDim / 32, 1));
-  const shuffled = subgroups && wanted <= target.subgroupSize.min;
+  const shuffled = subgroups && wanted <= min;
   const rows = tile === 128 && shuffled ? 2 : 1;
   const workgroupSize = Math.min(256, Math.max(64, (tile / rows) * wanted));
   const tokenBytes = 2 * headDim * 4 + (shuffled ? 0 : workgroupSize * rows * 4);
@@ -76,7 +72,8 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
   return {
     shader: 'attention_tile',
     defines: {
-      ...common,
+      WIDTH: width,
+      KV_WIDTH: width,
       WORKGROUP_SIZE: workgroupSize,
       SUBGROUPS: shuffled,
       LANES: wanted,
@@ -86,7 +83,29 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
   };
 }
 
-const SOFTWARE_LANES = 8;
+function lanesVariant(chosen: {
+  width: number;
+  kvWidth: number;
+  lanes: number;
+  slots: number;
+  loads: number;
+  rows: number;
+  tokens: number;
+}): AttentionVariant {
+  return {
+    shader: 'attention_lanes',
+    defines: {
+      WIDTH: chosen.width,
+      KV_WIDTH: chosen.kvWidth,
+      WORKGROUP_SIZE: chosen.lanes * chosen.slots,
+      LANES: chosen.lanes,
+      SLOTS: chosen.slots,
+      LOADS: chosen.loads,
+      ROWS: chosen.rows,
+      TOKENS: chosen.tokens,
+    },
+  };
+}
 
 function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
   const { tile, q, kCache, vCache, out, heads, kvHeads, headDim, pageSize, layout, slidingWindow } = call;
@@ -157,6 +176,7 @@ export const attention: KernelDefinition<'attention'> = { kernel: 'attention', l
 
 /** Targets and shapes whose choices reach every kind of variant. */
 const TARGETS = [
+  { software: true, subgroups: true, subgroupSize: { min: 8, max: 8 } },
   { software: true, subgroups: false, subgroupSize: { min: 8, max: 8 } },
   { software: false, subgroups: false, subgroupSize: { min: 4, max: 128 } },
   { software: false, subgroups: true, subgroupSize: { min: 32, max: 32 } },

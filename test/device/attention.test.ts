@@ -1,0 +1,221 @@
+import { describe, expect, it } from 'vitest';
+import type { DeviceTarget, TensorView } from '../../src/engine/device.ts';
+import { elementCount, tensor } from '../../src/engine/device.ts';
+import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
+import { attention } from '../../src/engine/kernels/attention.ts';
+import { merge } from '../../src/engine/kernels/merge.ts';
+import type { KernelCall } from '../../src/engine/kernels/calls.ts';
+import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { makeBatch, type Batch, type BatchOptions } from './attentionBatch.ts';
+import { compareWithTwin, randomInt, seededRandom } from './harness.ts';
+
+/** The batch's attention as a program: both tile sizes, then the merge. */
+function callsOf(
+  batch: Batch,
+  views: Record<string, TensorView>,
+  common: Pick<KernelCall, 'meta' | 'layout'>,
+): KernelCall[] {
+  const { heads, kvHeads, headDim, pageSize, slidingWindow } = batch.options;
+  const { q, kCache, vCache, out, partialOut, partialLse } = views;
+  const tensors = { q, kCache, vCache, out, partialOut, partialLse };
+  const shape = { heads, kvHeads, headDim, pageSize, slidingWindow, scale: batch.scale };
+  return [
+    { kernel: 'attention', label: 'attention16', tile: 16, ...common, ...tensors, ...shape },
+    { kernel: 'attention', label: 'attention128', tile: 128, ...common, ...tensors, ...shape },
+    { kernel: 'merge', label: 'merge', partialOut, partialLse, out, headDim, ...common },
+  ];
+}
+
+/** Runs plan, twins and merge on the cpu device. */
+async function runOnCpu(batch: Batch) {
+  const device = await createCpuDevice({ registry: { attention, merge } });
+  const layout = stepMetaLayout({
+    requests: 1,
+    adjustments: 0,
+    ...batch.capacity,
+  } as Parameters<typeof stepMetaLayout>[0]);
+  const words = new Uint32Array(layout.words);
+  const plan = batch.fillMeta(words, layout);
+  const views: Record<string, TensorView> = {};
+  const data: Record<string, Float32Array> = {};
+  const next = seededRandom(5);
+  for (const [name, spec] of Object.entries(batch.tensors)) {
+    const values = new Float32Array(elementCount(spec.shape));
+    for (let i = 0; i < values.length; i++) values[i] = spec.fill ? spec.fill(i, next) : NaN;
+    data[name] = values;
+    const buffer = device.createBuffer(name, values.byteLength);
+    device.write(buffer, 0, values);
+    views[name] = tensor(buffer, 'f32', spec.shape);
+  }
+  const metaBuffer = device.createBuffer('meta', words.byteLength);
+  device.write(metaBuffer, 0, words);
+  const meta = tensor(metaBuffer, 'u32', [layout.words]);
+  device.submit(await device.compile('attention', callsOf(batch, views, { meta, layout })));
+  return { plan, data, out: new Float32Array(await device.read(views.out.buffer, 0, data.out.byteLength)) };
+}
+
+/** Softmax over everything a query sees, straight from the definition; knows nothing of plans, tiles or pages sharing. */
+function naive(batch: Batch, data: Record<string, Float32Array>): Float32Array {
+  const { heads, kvHeads, headDim, pageSize, slidingWindow = Infinity } = batch.options;
+  const out = new Float32Array(data.out.length);
+  for (const { qStart, qLen, kvLen, pageStart } of batch.requests) {
+    for (let i = 0; i < qLen; i++) {
+      for (let head = 0; head < heads; head++) {
+        const row = ((qStart + i) * heads + head) * headDim;
+        const position = kvLen - qLen + i;
+        const scores: { weight: number; at: number }[] = [];
+        for (let token = 0; token <= position; token++) {
+          if (token <= position - slidingWindow) continue;
+          const page = batch.pageTable[pageStart + Math.floor(token / pageSize)];
+          const kvHead = Math.floor(head / (heads / kvHeads));
+          const at = ((page * kvHeads + kvHead) * pageSize + (token % pageSize)) * headDim;
+          let score = 0;
+          for (let d = 0; d < headDim; d++) score += data.q[row + d] * data.kCache[at + d];
+          scores.push({ weight: Math.exp(score * batch.scale), at });
+        }
+        const sum = scores.reduce((total, { weight }) => total + weight, 0);
+        for (const { weight, at } of scores) {
+          for (let d = 0; d < headDim; d++) out[row + d] += (weight / sum) * data.vCache[at + d];
+        }
+      }
+    }
+  }
+  return out;
+}
+
+describe('plan, twin and merge together', () => {
+  const next = seededRandom(23);
+  for (let round = 0; round < 14; round++) {
+    const options: BatchOptions = {
+      lengths: Array.from({ length: randomInt(next, 1, 5) }, (_, i): [number, number] => {
+        const qLen = i % 2 === 0 ? randomInt(next, 0, 2) : randomInt(next, 1, 60);
+        return [qLen, Math.max(0, qLen + randomInt(next, -20, round % 3 === 0 ? 900 : 90))];
+      }),
+      kvHeads: randomInt(next, 1, 3),
+      heads: 0,
+      headDim: 2 * randomInt(next, 1, 20),
+      pageSize: [1, 3, 16, 32][round % 4],
+      slidingWindow: round % 3 === 1 ? randomInt(next, 1, 50) : undefined,
+      planned: [1, 2, 5, 64, 300][round % 5],
+      tiles: round % 4 === 3 ? [16] : undefined,
+      seed: round,
+    };
+    options.heads = options.kvHeads * randomInt(next, 1, 5);
+    it(`equal full softmax, batch ${round}: ${JSON.stringify(options.lengths)}`, async () => {
+      const batch = makeBatch(options);
+      const { data, out, plan } = await runOnCpu(batch);
+      const expected = naive(batch, data);
+      const wrong = out.findIndex((value, i) => !(Math.abs(value - expected[i]) <= 2e-6));
+      // A batch without tokens has one untouched row.
+      const tokens = batch.requests.reduce((sum, { qLen }) => sum + qLen, 0);
+      if (tokens > 0) expect(wrong < 0 ? '' : `[${wrong}]: ${out[wrong]}, not ${expected[wrong]}`).toBe('');
+      if (round === 3) expect(plan.mergeRows).toBeGreaterThan(0);
+    });
+  }
+});
+
+/** Facts that make the choosers take each kernel on whatever adapter the test has. */
+const KERNELS: Record<string, (target: DeviceTarget['features']) => Partial<DeviceTarget>> = {
+  'lanes on a software adapter': (features) => ({ software: true, features }),
+  'software adapter without subgroups': (features) => ({
+    software: true,
+    features: { ...features, subgroups: false },
+  }),
+  'lanes on a GPU': (features) => ({ software: false, features }),
+  'tile with subgroups': (features) => ({ software: false, features }),
+  'tile without subgroups': (features) => ({ software: false, features: { ...features, subgroups: false } }),
+};
+const FEATURES = { f16: false, subgroups: true, subgroupMatrix: false, timestamps: false };
+
+async function compareTile(
+  options: BatchOptions,
+  tile: 16 | 128,
+  target: Partial<DeviceTarget>,
+): Promise<void> {
+  const batch = makeBatch(options);
+  const { heads, kvHeads, headDim, pageSize, slidingWindow } = options;
+  await compareWithTwin({
+    definition: attention,
+    tensors: batch.tensors,
+    capacity: batch.capacity,
+    meta: (words, layout) => void batch.fillMeta(words, layout),
+    call: (views) => ({
+      kernel: 'attention',
+      tile,
+      ...views,
+      heads,
+      kvHeads,
+      headDim,
+      pageSize,
+      slidingWindow,
+      scale: batch.scale,
+    }),
+    target,
+    budgets: [undefined, 1, 2, 5, 64],
+  });
+}
+
+const DECODE: [number, number][] = [
+  [1, 1],
+  [1, 700],
+  [1, 33],
+  [2, 97],
+  [1, 0],
+  [3, 2],
+  [1, 128],
+];
+const MIXED: [number, number][] = [
+  [40, 40],
+  [1, 300],
+  [150, 333],
+  [0, 10],
+  [37, 5],
+];
+
+for (const [name, target] of Object.entries(KERNELS)) {
+  const facts = target(FEATURES);
+  // Small head dimensions on the test's software adapter: its compiler takes seconds for a kernel of large ones.
+  const shapes: (Omit<BatchOptions, 'lengths'> & { tile: 16 | 128 })[] = [
+    { tile: 16, heads: 8, kvHeads: 4, headDim: 32, pageSize: 16, planned: 4 },
+    {
+      tile: 16,
+      heads: 3,
+      kvHeads: 1,
+      headDim: 64,
+      pageSize: 16,
+      planned: 64,
+      q: 'f16',
+      kv: 'f16',
+      out: 'f16',
+    },
+    { tile: 16, heads: 6, kvHeads: 2, headDim: 20, pageSize: 1, planned: 5, kv: 'f16', slidingWindow: 40 },
+    { tile: 16, heads: 7, kvHeads: 1, headDim: 6, pageSize: 3, planned: 2, q: 'f16', kv: 'f16', out: 'f16' },
+    { tile: 16, heads: 3, kvHeads: 3, headDim: 24, pageSize: 32, planned: 30, slidingWindow: 7 },
+    { tile: 128, heads: 8, kvHeads: 4, headDim: 32, pageSize: 16, planned: 4 },
+    {
+      tile: 128,
+      heads: 4,
+      kvHeads: 1,
+      headDim: 32,
+      pageSize: 16,
+      planned: 7,
+      q: 'f16',
+      kv: 'f16',
+      out: 'f16',
+    },
+    { tile: 128, heads: 5, kvHeads: 1, headDim: 14, pageSize: 3, planned: 2, kv: 'f16', slidingWindow: 50 },
+    { tile: 128, heads: 2, kvHeads: 2, headDim: 40, pageSize: 1, planned: 20, out: 'f16' },
+  ];
+  describe(`attention, ${name}`, () => {
+    shapes.forEach(({ tile, ...shape }, index) => {
+      if (name === 'lanes on a GPU' && tile === 128) return; // the chooser takes tile
+      if (name === 'tile with subgroups' && tile === 16) return; // the chooser takes lanes
+      const lengths = tile === 16 ? DECODE : MIXED;
+      const { q = 'f32', kv = 'f32', out = 'f32' } = shape;
+      const text = `${tile} rows, ${shape.heads}/${shape.kvHeads} heads of ${shape.headDim}, page ${shape.pageSize}`;
+      it(`${text}, ${q} ${kv} ${out}, plan for ${shape.planned}, window ${shape.slidingWindow}`, async () => {
+        await compareTile({ ...shape, lengths, tiles: [tile], seed: index }, tile, facts);
+      });
+    });
+  });
+}
