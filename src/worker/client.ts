@@ -21,8 +21,11 @@ import { GenerateError, type EngineClient, type GenerationEvent } from './types.
 export { GenerateError, type EngineClient, type GenerationEvent } from './types.ts';
 
 const DISPOSED = 'the engine was shut down';
-/** What a thread gets to end its step and free its device; then it is ended as it is. */
-const SHUTDOWN_MILLISECONDS = 2000;
+/**
+ * What a thread gets to end its step and free its device; then it is ended as it is. Generous, because a thread that is
+ * ended while Dawn has promises open ("Promise not resolved or rejected") takes the whole process with it.
+ */
+const SHUTDOWN_MILLISECONDS = 10_000;
 
 /** Loads the model in the engine's thread and returns the client. Ends the threads when loading fails. */
 export async function connect(

@@ -113,7 +113,7 @@ export class TextClient {
 }
 
 function checkLength(got: number, limit: number, param: string): void {
-  if (got > limit) throw tooLong(param, `got ${got} characters; at most ${limit} are looked at`);
+  if (got > limit) throw tooLong(param, `the text has ${got} characters; at most ${limit} are accepted`);
 }
 
 /** Errors that a text or a conversation can bring about (too deep, not cloneable); names survive the way between threads. */

@@ -39,7 +39,7 @@ export class TextHost implements TextApi {
     const text = renderChat(this.#template, messages, { addGenerationPrompt });
     if (text.length > maxLength) {
       throw new PromptTooLongError(
-        `the rendered chat has ${text.length} characters; at most ${maxLength} are looked at`,
+        `the rendered chat has ${text.length} characters; at most ${maxLength} are accepted`,
       );
     }
     return text;

@@ -305,7 +305,7 @@ describe('stats and dispose', () => {
     const disposal = client.dispose();
     await turns();
     expect(thread.terminated).toBe(false);
-    vi.advanceTimersByTime(3000);
+    vi.advanceTimersByTime(20_000);
     vi.useRealTimers();
     await disposal;
     expect(thread.terminated).toBe(true);
