@@ -46,11 +46,12 @@ function launches(call: SampleCall, target: DeviceTarget): Launch[] {
   const chunks = Math.ceil(vocab / chunk);
   const top = rows * chunks * PARTIAL_WORDS;
   const saved = top + rows * chunks * TOP_WORDS;
-  const params = [vocab, chunks, chunk, rows, call.layout.sampling, call.layout.adjust, top, saved];
+  const params = [vocab, chunks, chunk, rows, call.layout.sampling, call.layout.adjust, top, saved, size / 2];
   const most = target.software ? target.defaultWorkgroups : target.defaultWorkgroups * 4;
   const budget = (units: number): number =>
     call.workgroups ?? Math.max(1, Math.min(units, most, target.limits.maxWorkgroups));
-  const vector = vocab % 4 === 0;
+  // Vector loads take software adapters many seconds to compile.
+  const vector = vocab % 4 === 0 && !target.software;
   return [
     {
       shader: 'sample_chunk',
