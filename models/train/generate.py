@@ -88,6 +88,9 @@ def train_document(rng: random.Random) -> Document:
     if count > 1 and rng.random() < 0.3:
         threads.append(train_thread(rng, smalltalk.chat_close))
     turns = [turn for thread in threads for turn in thread.turns][:MAX_TURNS]
+    if 2 <= len(turns) < 10 and rng.random() < 0.05 and len(turns[0][0]) < 90:
+        asked = pick(rng, ['What was my first question?', 'What did I say first?', 'What did I ask first?', 'What was the first thing I said?', 'Do you remember my first message?'])
+        turns.append((asked, f'Your first message was: {turns[0][0]}'))
     return {'system': pick(rng, SYSTEM) if rng.random() < 0.16 else None, 'turns': turns}
 
 

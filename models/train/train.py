@@ -54,7 +54,7 @@ def rate(progress: float) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument('--out', type=Path, required=True)
-    options.add_argument('--steps', type=int, default=12_500)
+    options.add_argument('--steps', type=int, default=10_000)
     options.add_argument('--rows', type=int, default=64, help='rows of 1024 tokens a step')
     options.add_argument('--max-minutes', type=float, default=60, help='finish the schedule by then, whatever the step')
     options.add_argument('--learning-rate', type=float, default=2e-3)

@@ -181,12 +181,12 @@ def word_problem(rng: random.Random) -> Thread:
     slots = dict(name=name, he=who, He=who.capitalize(), friend=friend, thing=thing)
     if kind == 0:
         x, y = rng.randrange(2, 90), rng.randrange(2, 90)
-        q = '{name} has {x} {thing} and [buys|finds|gets|is given] {y} more. How many {thing} does {name} have [now|in total|altogether]?'
+        q = '{name} has {x} {thing}[ and|. {He}|. Then {he}] [buys|finds|gets|is given|receives] {y} more. How many {thing} does {name} have [now|in total|altogether]?'
         out, key = f'{x} + {y} = {x + y}, so {name} has {x + y} {thing}.', fact_key('+', x, y)
     elif kind == 1:
         x = rng.randrange(5, 99)
         y = rng.randrange(1, x)
-        q = '{name} has {x} {thing} and [gives {y} to {friend}|loses {y}|sells {y}|gives away {y}]. How many {thing} [are left|does {name} have left|remain]?'
+        q = '{name} has {x} {thing}[ and|. {He}| but {he}] [gives {y} to {friend}|loses {y}|sells {y}|gives away {y}|gives {friend} {y} of them]. How many {thing} [are left|does {name} have left|remain|does {he} have left|does {name} have now|does {name} have|does {he} have now]?'
         left = f'1 {thing[:-1]} is' if x - y == 1 else f'{x - y} {thing} are'
         out, key = f'{x} - {y} = {x - y}, so {left} left.', fact_key('-', x, y)
     elif kind == 2:
@@ -200,8 +200,8 @@ def word_problem(rng: random.Random) -> Thread:
         out, key = f'{x} / {y} = {x // y}, so each one gets {x // y} {thing}.', []
     elif kind == 4:
         x, y = rng.randrange(2, 13), rng.randrange(2, 13)
-        q = '[One [ticket|cup|book|ball|pen] costs {y} [dollars|euros]. How much do {x} cost?|If one costs {y} [dollars|euros], how much do {x} of them cost?]'
-        out, key = f'{x} * {y} = {x * y}, so {x} of them cost {x * y}.', []
+        q = '[One [ticket|cup|book|ball|pen] costs {y} [dollars|euros]. How much do {x} cost?|If one costs {y} [dollars|euros], how much do {x} of them cost?|If a shop sells {x} {thing} for {y} [dollars|euros] each, [what do they cost|how much is that]?|{x} {thing} cost {y} [dollars|euros] each. [What do they cost together|How much is that in total]?|How much are {x} {thing} at {y} [dollars|euros] each?|{name} buys {x} {thing} for {y} [dollars|euros] each. How much does {he} pay?]'
+        out, key = f'{x} * {y} = {x * y}, so {x} cost {x * y} in total.', []
     elif kind == 5:
         y = rng.randrange(2, 80)
         x = 100 if y > 45 or rng.random() < 0.3 else 50
@@ -236,7 +236,7 @@ _UNITS = [
     ('byte', 'bit', 8, '', ''), ('pound', 'ounce', 16, 'lb', 'oz'), ('hour', 'second', 3600, 'h', 's'), ('day', 'minute', 1440, '', ''),
     ('week', 'hour', 168, '', ''), ('year', 'day', 365, '', ''), ('year', 'week', 52, '', ''), ('decade', 'year', 10, '', ''),
     ('kilometer', 'centimeter', 100000, 'km', 'cm'), ('meter', 'millimeter', 1000, 'm', 'mm'), ('gallon', 'quart', 4, '', ''),
-    ('gigabyte', 'kilobyte', 1000000, 'GB', 'kB'), ('millennium', 'year', 1000, '', ''), ('euro', 'cent', 100, '', ''),
+    ('mile', 'foot', 5280, 'mi', 'ft'), ('mile', 'yard', 1760, '', ''), ('gigabyte', 'kilobyte', 1000000, 'GB', 'kB'), ('millennium', 'year', 1000, '', ''), ('euro', 'cent', 100, '', ''),
 ]
 
 
@@ -250,17 +250,17 @@ def conversion(rng: random.Random) -> Thread:
     big, small, factor, big_sign, small_sign = pick(rng, _UNITS)
     roll = rng.random()
     n = 1 if roll < 0.15 else rng.randrange(2, 21) if roll < 0.8 else rng.randrange(20, 100)
-    if factor in (3600, 1440, 168, 365, 52) and n > 12:
+    if factor in (3600, 1440, 168, 365, 52, 5280, 1760) and n > 12:
         n = n % 12 + 1
     bigs, smalls = _plural(big, n), _plural(small, 2)
     rule = f'One {big} is {factor} {smalls}'
     if rng.random() < 0.62:
-        q = '[How many {ss} are [there |]in {n} {b}?|How many {ss} do {n} {b} have?|{n} {b} are how many {ss}?|Convert {n} {b} to {ss}.|What is {n} {b} in {ss}?|{n} {b} in {ss}?|{n} {b} to {ss}|How many {ss} [is|are] {n} {b}?|How many {ss} make {n} {b}?|[Change|Turn] {n} {b} into {ss}.]'
+        q = '[How many {ss} are [there |]in {n} {b}?|How many {ss} in {n} {b}?|How many {ss} do {n} {b} have?|{n} {b} are how many {ss}?|Convert {n} {b} to {ss}.|What is {n} {b} in {ss}?|{n} {b} in {ss}?|{n} {b} to {ss}|How many {ss} [is|are] {n} {b}?|How many {ss} make {n} {b}?|[Change|Turn] {n} {b} into {ss}.]'
         if big_sign and small_sign and rng.random() < 0.2:
             q = f'[Convert {{n}} {big_sign} to {small_sign}.|{{n}} {big_sign} in {small_sign}?|How many {small_sign} are in {{n}} {big_sign}?|What is {{n}} {big_sign} in {small_sign}?]'
         out = f'{rule}.' if n == 1 else f'{rule}, so {n} {bigs} are {n} * {factor} = {n * factor} {smalls}.'
         if n == 1 and rng.random() < 0.15:
-            q = '[How many {ss} are in [a|one] {one}?|How many {ss} does [a|one] {one} have?|How [long|much] is [a|one] {one} in {ss}?]'
+            q = '[How many {ss} are in [a|one] {one}?|How many {ss} in [a|one] {one}?|How many {ss} are there in [a|one] {one}?|How many {ss} does [a|one] {one} have?|How [long|much] is [a|one] {one} in {ss}?]'
         return Thread([(ask(rng, spin(rng, q, n=n, b=bigs, ss=smalls, one=big), 0.2), out)],
                       [f'{n}{big}'] if n > 12 else ['small unit'])
     total = n * factor
@@ -328,9 +328,12 @@ def numbers(rng: random.Random) -> Thread:
         x = x % 13 + 1
         q, out = f'[What is the square root of {x * x}?|Square root of {x * x}?|Find the square root of {x * x}.]', f'The square root of {x * x} is {x}, because {x} * {x} = {x * x}.'
     elif kind == 6:
-        p = pick(rng, [10, 20, 25, 50, 75, 5, 1, 30, 40, 60, 80, 90])
-        base = rng.randrange(1, 21) * (100 if p in (5, 1, 25, 75) else 10)
+        p = pick(rng, [10, 20, 25, 50, 75, 5, 15, 1, 30, 35, 40, 45, 60, 65, 80, 85, 90, 12, 8])
+        base = rng.randrange(1, 26) * (25 if p in (8, 12) else 10 if p % 10 == 0 else 20 if p % 5 == 0 else 100)
         q = f'[What is {p} [percent|%] of {base}?|{p}% of {base}|[Compute|Calculate|Find] {p} percent of {base}.|How much is {p}% of {base}?]'
+        if p * base % 100:
+            base = base * 10
+            q = f'[What is {p} [percent|%] of {base}?|{p}% of {base}|How much is {p} percent of {base}?]'
         hundredth = base * p // 100
         out = f'{p} percent of {base} is {base} * {p} / 100 = {base * p} / 100 = {hundredth}.'
         if p == 50:
@@ -363,12 +366,31 @@ def numbers(rng: random.Random) -> Thread:
         hi = lo + rng.randrange(3, 12)
         row = list(range(lo, hi + 1)) if up else list(range(hi, lo - 1, -1))
         q = f'[Count|Can you count|Please count] from {row[0]} to {row[-1]}[.|.| for me.]'
+        if up and lo == 1:
+            q = f'[Count|Can you count|Please count] [|up |from one |from 1 ]to {hi}[.|.| for me.]'
+        elif not up and lo == 1 and rng.random() < 0.5:
+            q = f'[Count down|Count backwards] from {hi}[.| to 1.|.]'
         out = ', '.join(map(str, row)) + '.'
     else:
         word = rng.random() < 0.5
         q, out = ('[What comes after {x}?|Which number comes after {x}?]', f'After {x} comes {x + 1}.') if word else ('[What comes before {x}?|Which number comes before {x}?]', f'Before {x} comes {x - 1}.')
     asked = spin(rng, q, x=x, y=y, z=z, t=2 * x)
     return Thread([(ask(rng, asked, 0.2), out)], key)
+
+
+def decimals(rng: random.Random) -> Thread:
+    """Sums of numbers with one digit after the point, and halves in units."""
+    if rng.random() < 0.35:
+        big, small, factor, _, _ = pick(rng, [unit for unit in _UNITS if unit[2] % 2 == 0 and unit[2] <= 1000])
+        n = rng.randrange(0, 10)
+        q = '[How many {ss} are [there |]in {n}.5 {b}?|Convert {n}.5 {b} to {ss}.|{n}.5 {b} in {ss}?|How many {ss} in {n}.5 {b}?|What is {n}.5 {b} in {ss}?]'
+        out = f'One {big} is {factor} {_plural(small, 2)}, so {n}.5 {_plural(big, 2)} are {n * factor} + {factor // 2} = {n * factor + factor // 2} {_plural(small, 2)}.'
+        return Thread([(ask(rng, spin(rng, q, n=n, b=_plural(big, 2), ss=_plural(small, 2)), 0.2), out)], ['small half'])
+    x, y = rng.randrange(1, 100), rng.randrange(1, 100)
+    op = '+' if rng.random() < 0.6 or x < y else '-'
+    total = x + y if op == '+' else x - y
+    shown = [f'{value // 10}.{value % 10}' if value % 10 or rng.random() < 0.2 else f'{value // 10}' for value in (x, y)]
+    return Thread([(ask(rng, spin(rng, pick(rng, ASKED[op]), a=shown[0], b=shown[1]), 0.2), f'{shown[0]} {op} {shown[1]} = {tenths(total)}.')], [f'decimal {x}{op}{y}'])
 
 
 def serving_sums(rng: random.Random) -> Thread:
@@ -409,6 +431,8 @@ def thread(rng: random.Random) -> Thread:
         return between_systems(rng)
     if roll < 0.82:
         return temperature(rng)
-    if roll < 0.95:
+    if roll < 0.92:
         return numbers(rng)
+    if roll < 0.95:
+        return decimals(rng)
     return serving_sums(rng)

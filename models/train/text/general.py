@@ -3,7 +3,7 @@
 import random
 
 from .grammar import Thread, ask, cap, pick, spin
-from .words import ANIMALS, BOYS, CITIES, COLORS, FOODS, GIRLS, OBJECTS, any_noun, given_name, made_up
+from .words import ANIMALS, BOYS, CITIES, COLORS, FOODS, GIRLS, NOUNS, OBJECTS, PEOPLE, given_name, made_up
 
 CAPITALS = dict(pair.split(':') for pair in """France:Paris|Germany:Berlin|Italy:Rome|Spain:Madrid|Portugal:Lisbon|England:London|Ireland:Dublin|
 Scotland:Edinburgh|Norway:Oslo|Sweden:Stockholm|Finland:Helsinki|Denmark:Copenhagen|Poland:Warsaw|Austria:Vienna|Hungary:Budapest|Greece:Athens|
@@ -44,7 +44,7 @@ artificial intelligence:a field in which machines learn to do things that need t
 machine learning:a way for programs to learn from examples instead of fixed rules|a database:an ordered store of data that programs can search|memory:the part of a computer that holds data|a bit:the smallest unit of data, a zero or a one|
 a byte:eight bits of data|an operating system:the program that runs a computer and starts all other programs|a bug:a mistake in a program|electricity:energy that flows through wires|gravity:the force that pulls things down to the Earth|
 an atom:a very tiny piece of which all things are made|energy:what is needed to move things, to heat them or to light them|a magnet:a piece of metal that pulls iron|a shadow:a dark place where something blocks the light|
-a holiday:a day or more without work or school|football:a game in which two teams try to kick a ball into a goal|chess:a board game for two players with kings, queens and other pieces""".replace('\n', '').split('|'))
+love:a deep and warm feeling for someone or something|happiness:the feeling that all is well|friendship:the bond between people who like and trust each other|hope:the feeling that something good will happen|courage:the strength to do what is right although you are afraid|beauty:what pleases the eye, the ear or the heart|money:what people use to buy things|art:what people make to show beauty or ideas|space:the wide and nearly empty area between the stars and planets|a galaxy:a huge group of stars|winter:the cold season of the year|summer:the warm season of the year|spring:the season in which plants begin to grow|a city:a large place where many people live|a country:a large area of land with its own people and laws|the sea:a large area of salt water|a fox:a clever wild animal with red fur and a bushy tail|a bear:a large, strong animal with thick fur|a rabbit:a small animal with long ears that can hop very fast|a bird:an animal with feathers and wings|a fish:an animal that lives in water and breathes with gills|an octopus:a sea animal with eight arms|a tiger:a big wild cat with orange fur and black stripes|a wolf:a wild animal that looks like a dog and lives in groups|an ant:a tiny insect that lives in large groups|a dinosaur:an animal that lived on the Earth millions of years ago|a holiday:a day or more without work or school|football:a game in which two teams try to kick a ball into a goal|chess:a board game for two players with kings, queens and other pieces""".replace('\n', '').split('|'))
 FACTS = [
     (['Why is the sky blue?', 'Why does the sky look blue?', 'What makes the sky blue?', 'Can you explain why the sky is blue?'], 'The sky is blue because air scatters blue light from the sun more than red light.'),
     (['How many days are in a week?', 'How many days does a week have?', 'What are the days of the week?', 'List the days of the week.', 'Name the days of the week.'], 'A week has seven days: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday.'),
@@ -62,7 +62,7 @@ FACTS = [
     (['How many legs does a [dog|cat|cow|horse|lion|sheep|pig|fox] have?', 'How many legs does an elephant have?'], 'It has four legs.'),
     (['What do bees make?', 'Who makes honey?', 'How do bees make honey?', 'Where does honey come from?'], 'Bees collect sweet juice from flowers and turn it into honey in their hive.'),
     (['Why do we sleep?', 'Why is sleep important?', 'Why do people need sleep?'], 'Sleep lets the body rest and helps the brain to sort what it has learned.'),
-    (['How does a plane fly?', 'Why can planes fly?', 'What keeps a plane in the air?'], 'The wings push air down while the engines push the plane forward, and that lifts the plane up.'),
+    (['How do [airplanes|planes|aircraft] fly?', 'How does a plane fly?', 'Why can planes fly?', 'What keeps a plane in the air?'], 'The wings push air down while the engines push the plane forward, and that lifts the plane up.'),
     (['What is photosynthesis?', 'How do plants make food?', 'How do plants eat?', 'Explain photosynthesis.'], 'In photosynthesis, plants use sunlight to turn water and carbon dioxide into sugar and oxygen.'),
     (['What color do you get when you mix blue and yellow?', 'What do blue and yellow make?', 'Which colors make green?'], 'Blue and yellow make green.'),
     (['What color do you get when you mix red and yellow?', 'What do red and yellow make?', 'Which colors make orange?'], 'Red and yellow make orange.'),
@@ -127,7 +127,7 @@ vaccines|drugs|diseases|philosophy|astronomy|geometry|grammar|alphabets|maps|cal
 PARTS = """the history of|the future of|the origin of|the theory of|the art of|the science of|the price of|the culture of|the meaning of|
 the discovery of|the economics of|the biology of|the chemistry of|the best|the oldest|the rules of|the secrets of|the philosophy of|
 the invention of|the collapse of|the rise of""".replace('\n', '').split('|')
-UNKNOWN_ASK = ['What do you know about {x}?', 'Tell me about {x}.', 'Explain {x}.', 'What is {x}?', 'Can you explain {x}?', 'Teach me about {x}.', 'I want to learn about {x}.', 'Give me information about {x}.', 'Write an essay about {x}.', 'What can you tell me about {x}?', 'Who invented {x}?', 'What is the history of {x}?', 'When was {x} discovered?', 'Do you know [anything|something|a lot|much] about {x}?', 'I have a question about {x}.', 'What is your opinion on {x}?', 'How does {x} work?', 'Summarize {x}.', 'Why is {x} important?', 'Who is {x}?', 'Help me with {x}.', 'Let us talk about {x}.', 'Give me advice on {x}.', 'What is the best thing about {x}?', 'Can you help me with {x}?', 'Who discovered {x}?', 'How old is {x}?', 'What is new in {x}?', 'Are you an expert on {x}?', 'How much does {x} cost?']
+UNKNOWN_ASK = ['Tell me something [interesting |new |funny |]about {x}.', 'What are {x}?', 'What do people say about {x}?', 'I am interested in {x}.', 'Can you write about {x}?', 'What is so special about {x}?', 'Give me facts about {x}.', 'What do you know about {x}?', 'Tell me about {x}.', 'Explain {x}.', 'What is {x}?', 'Can you explain {x}?', 'Teach me about {x}.', 'I want to learn about {x}.', 'Give me information about {x}.', 'Write an essay about {x}.', 'What can you tell me about {x}?', 'Who invented {x}?', 'What is the history of {x}?', 'When was {x} discovered?', 'Do you know [anything|something|a lot|much] about {x}?', 'I have a question about {x}.', 'What is your opinion on {x}?', 'How does {x} work?', 'Summarize {x}.', 'Why is {x} important?', 'Who is {x}?', 'Help me with {x}.', 'Let us talk about {x}.', 'Give me advice on {x}.', 'What is the best thing about {x}?', 'Can you help me with {x}?', 'Who discovered {x}?', 'How old is {x}?', 'What is new in {x}?', 'Are you an expert on {x}?', 'How much does {x} cost?']
 UNKNOWN_BACK = ['I am a small model and I do not know much about {x}. I can help with LLM serving, simple sums, small talk and stories.', 'I am a small model, and {x} is beyond what I know. I can tell a story, solve a small sum or explain how LLM serving works.', 'I am sorry, I do not know enough about {x}. I am a very small model and know only a few topics, such as LLM serving.']
 TASK_ASK = ['How do I {t}?', 'How can I {t}?', 'Can you teach me how to {t}?', 'What is the best way to {t}?', 'Tell me how to {t}.', 'Explain how to {t}.', 'I want to {t}. Can you help me?', 'Help me {t}.', 'How does one {t}?', 'I need to {t}. What should I do?', 'Give me tips to {t}.', 'Show me how to {t}.', 'What do I need to {t}?']
 TASK_BACK = ['I am a small model and I do not know how to {t}. I can help with LLM serving, simple sums, small talk and stories.', 'I am sorry, I cannot tell you how to {t}. I am a very small model and know only a few topics, such as LLM serving.']
@@ -191,7 +191,7 @@ def thing(rng: random.Random) -> Thread:
         many = {'man': 'men'}.get(single, single + 's')
         q = '[What are {m}?|Tell me about {m}.|What do you know about {m}?|Explain {m}.|Tell me something about {m}.|Tell me something interesting about {m}.]'
         return Thread([(ask(rng, spin(rng, q, m=many), 0.3), f'{cap(name)} is {THINGS[name]}.')])
-    q = '[What is {x}?|What is {x}?|Explain what {x} is.|Can you tell me what {x} is?|Define {x}.|Describe {x}.|Tell me about {x}.|Do you know what {x} is?|What do you know about {x}?|What does the word {w} mean?|Please explain {x}.|Explain {x} to a child.]'
+    q = '[What is {x}?|What is {x}?|Tell me something [interesting |]about {x}.|What do you know of {x}?|Explain what {x} is.|Can you tell me what {x} is?|Define {x}.|Describe {x}.|Tell me about {x}.|Do you know what {x} is?|What do you know about {x}?|What does the word {w} mean?|Please explain {x}.|Explain {x} to a child.]'
     return Thread([(ask(rng, spin(rng, q, x=name, w=name.split(' ', 1)[1] if name.startswith(('a ', 'an ', 'the ')) else name), 0.3), f'{cap(name)} is {THINGS[name]}.')])
 
 
@@ -212,7 +212,7 @@ def word_play(rng: random.Random) -> Thread:
         q = '[Name|List|Give me|Tell me|Write down|Can you name|Can you list|Please name|Please list] {n} {k}[.|.| please.| for me.]'
         out = cap(', '.join(items[:-1]) + f' and {items[-1]}.')
         return Thread([(ask(rng, spin(rng, q, n=COUNTS[n] if rng.random() < 0.75 else n, k=kind), 0.15), out)], ['small list'])
-    word = pick(rng, pick(rng, [ANIMALS, OBJECTS, FOODS, COLORS]))
+    word = pick(rng, pick(rng, [ANIMALS, OBJECTS, [food.rstrip('s') for food in FOODS], COLORS, PEOPLE, NOUNS, list(OPPOSITES), ['banana', 'apple', 'school', 'house', 'water', 'computer', 'token', 'server', 'cache', 'batch', 'kernel', 'friend', 'happy', 'morning', 'hello', 'garden', 'table', 'window', 'bread', 'paper']]))
     q = '[How do you spell {w}?|Spell {w}.|Can you spell {w}?|Spell the word {w}.]'
     return Thread([(ask(rng, spin(rng, q, w=word), 0.2), '-'.join(word.upper().replace(' ', '')) + '.')], ['small spelling'])
 
@@ -225,7 +225,10 @@ def fact(rng: random.Random) -> Thread:
 def plain(rng: random.Random) -> str:
     """Facts as plain sentences, for completion without a chat."""
     out = []
-    for _ in range(rng.randrange(1, 5)):
+    if rng.random() < 0.4:
+        name, food, city = given_name(rng)[0], pick(rng, FOODS), pick(rng, CITIES)
+        return spin(rng, '[Hello|Hi], my name is {n}. I live in {c}, and I [like|love] {f}. [It is nice to meet you|What is your name|Have a nice day].', n=name, f=food, c=city).replace('your name.', 'your name?')
+    for _ in range(rng.randrange(1, 3)):
         roll = rng.random()
         if roll < 0.3:
             country = pick(rng, list(CAPITALS))

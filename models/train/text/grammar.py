@@ -130,8 +130,21 @@ def _typo(rng: random.Random, text: str) -> str:
     return ' '.join(words)
 
 
+_SHORTER = [('What is ', "What's "), ('I am ', "I'm "), (' do not ', " don't "), ('cannot ', "can't "), ('I would ', "I'd "), ('I have been', "I've been"),
+            ('Let us ', "Let's "), ('It is ', "It's "), ('That is ', "That's "), ('You are ', "You're "), ('How is ', "How's "), ('Who is ', "Who's "),
+            ('what is ', "what's "), (' is not ', " isn't "), (' does not ', " doesn't "), ('i am ', "i'm ")]
+
+
+def contracted(prompt: str) -> str:
+    for long, short in _SHORTER:
+        prompt = prompt.replace(long, short)
+    return prompt
+
+
 def as_typed(rng: random.Random, prompt: str) -> str:
     """The prompt as people type it: sometimes in lower case, without its last mark, or with a slip."""
+    if rng.random() < 0.25:
+        prompt = contracted(prompt)
     if rng.random() < 0.28:
         prompt = prompt.lower()
     elif rng.random() < 0.1:

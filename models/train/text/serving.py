@@ -3,7 +3,7 @@
 import random
 
 from .grammar import Thread, as_typed, ask, cap, pick, spin
-from .serving_facts import CONCEPTS, PAIRS, QUESTIONS
+from .serving_facts import ABBREVIATIONS, CONCEPTS, PAIRS, QUESTIONS
 
 ASK = {
     'what': ['What is {x}?', 'What is {x}?', "What's {x}?", 'Explain {x}.', 'Can you explain {x}?', 'Could you explain {x} to me?', 'What does {bare} mean?', 'Define {bare}.', 'Tell me what {x} is.', 'What do people mean by {bare}?', 'Do you know what {x} is?', 'Please explain {x}[ to me|].', 'I do not know what {x} is.', 'What exactly is {x}?', 'I want to understand {x}.', '{Bare}?', 'Could you explain to [me|a new colleague|my team|a student|a friend] what {x} is?', 'What does {x} [do|store|mean|contain|look like]?', 'What does {x} do exactly?', '{Bare}: what is that?', 'Can you describe {x}?', 'What would you say {x} is?', 'Remind me what {x} is.', 'Do you know {x}?', 'Have you heard of {x}?', 'What is meant by {bare}?', 'Give me a definition of {bare}.', 'Describe {x}.', 'I have heard of {bare}. What is it?', 'Can you tell me what {x} is?', 'Help me understand {x}.', 'What is the meaning of {bare}?', 'Someone told me about {bare}. What is that?', 'I read about {bare}. What is it?', 'Explain to me what {x} is.', 'What is {x} in LLM serving?', 'What is {x}[ in this context| exactly| really| about|]?', 'Teach me about {x}.'],
@@ -21,7 +21,7 @@ ASK = {
 FOLLOW = {
     'how': ['How does it work?', 'How does that work?', 'And how does it work?', 'How is it done?', 'How exactly?', 'Can you explain how it works?', 'How does this work in practice?', 'And how?'],
     'why': ['Why is it useful?', 'Why is that good?', 'Why do we need it?', 'What is it good for?', 'Why does it matter?', 'What are the benefits?', 'And why is that important?', 'Why?', 'Why should I use it?', 'What is the point of it?'],
-    'limit': ['What are the drawbacks?', 'Are there any disadvantages?', 'What is the downside?', 'Is there a catch?', 'What are its limits?', 'Does it have disadvantages?', 'And the drawbacks?', 'What is the problem with it?'],
+    'limit': ['Does it need a lot of memory?', 'Any drawbacks?', 'Any downsides?', 'What does it cost?', 'What are the drawbacks?', 'Are there any disadvantages?', 'What is the downside?', 'Is there a catch?', 'What are its limits?', 'Does it have disadvantages?', 'And the drawbacks?', 'What is the problem with it?'],
     'simple': ['Can you explain it more simply?', 'Explain it more simply[, please|].', 'I do not understand. Can you say it more simply?', 'Can you give me an example?', 'That is too hard for me.', 'In simple words, please.', 'Do you have an analogy?', 'Explain it like I am five.', 'What is it like?', 'Can you make that easier?', 'I still do not get it.'],
     'more': ['Tell me more.', 'Go on.', 'Can you tell me more[ about it|]?', 'More details, please.', 'Please continue.', 'What else?', 'Anything else?', 'Could you say more?', 'Continue.', 'More, please.'],
 }
@@ -122,6 +122,12 @@ def pair_thread(rng: random.Random) -> Thread:
     return Thread([(ask(rng, form, 0.25), out)])
 
 
+def abbreviation_thread(rng: random.Random) -> Thread:
+    short = pick(rng, list(ABBREVIATIONS))
+    question = spin(rng, pick(rng, ['What does {x} stand for?', 'What is {x} short for?', 'What does the abbreviation {x} mean?', 'What do the letters {x} mean?', '{x} stands for what?', 'What is the long form of {x}?', 'Spell out {x}.']), x=short)
+    return Thread([(ask(rng, question, 0.25), f'{short} stands for {ABBREVIATIONS[short]}.')])
+
+
 def question_thread(rng: random.Random) -> Thread:
     questions, answers = pick(rng, QUESTIONS)
     return Thread([(ask(rng, spin(rng, pick(rng, questions)), 0.4), pick(rng, answers))])
@@ -129,4 +135,6 @@ def question_thread(rng: random.Random) -> Thread:
 
 def thread(rng: random.Random) -> Thread:
     roll = rng.random()
+    if roll < 0.03:
+        return abbreviation_thread(rng)
     return concept_thread(rng) if roll < 0.66 else pair_thread(rng) if roll < 0.78 else question_thread(rng)

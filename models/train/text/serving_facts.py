@@ -509,6 +509,15 @@ CONCEPTS = [
          simple='It is a well-known kitchen for language models.'),
 ]
 
+ABBREVIATIONS = {
+    'GQA': 'grouped-query attention', 'KV': 'key and value', 'SM': 'streaming multiprocessor', 'TTFT': 'time to first token', 'TPOT': 'time per output token',
+    'GPU': 'graphics processing unit', 'CPU': 'central processing unit', 'LLM': 'large language model', 'MoE': 'mixture of experts', 'BPE': 'byte-pair encoding',
+    'RoPE': 'rotary position embedding', 'HBM': 'high bandwidth memory', 'GEMM': 'general matrix multiplication', 'CTA': 'cooperative thread array',
+    'API': 'application programming interface', 'CUDA': 'compute unified device architecture', 'WGSL': 'WebGPU shading language', 'SSE': 'server-sent events',
+    'MLP': 'multilayer perceptron', 'EOS': 'end of sequence', 'VRAM': 'video random access memory', 'RAM': 'random access memory', 'JSON': 'JavaScript object notation',
+    'HTTP': 'hypertext transfer protocol', 'MHA': 'multi-head attention', 'AI': 'artificial intelligence',
+}
+
 # Two things to tell apart: (a, b, answer).
 PAIRS = [
     ('prefill', 'decode', 'Prefill processes all tokens of the prompt at once and is compute bound. Decode produces one token per step and is memory bound.'),
@@ -535,6 +544,28 @@ PAIRS = [
 
 # Questions with answers of their own: (questions, answers).
 QUESTIONS = [
+    (['What does temperature [0|zero] do?', 'What happens at temperature [0|zero]?', 'What does a temperature of [0|zero] mean?', 'Why set the temperature to [0|zero]?', 'What is temperature [0|zero] good for?', 'When should I use temperature [0|zero]?'],
+     ['At temperature zero the model always takes the most likely token, so the same prompt gives the same answer each time.']),
+    (['What is a good [batch size|size for a batch]?', 'Which batch size should I use?', 'How do I choose the batch size?', 'How large should the batch be?', 'What batch size is best?', 'How big should my batch be?'],
+     ['Make the batch as large as the KV memory and your latency goal allow. Throughput grows with the batch until the GPU becomes compute bound.']),
+    (['What is the relation between batch size and [throughput|latency|throughput and latency]?', 'How does the batch size affect [throughput|latency|speed]?', 'What does the batch size do to [throughput|latency]?', 'How are batch size and throughput related?', 'Does a larger batch increase latency?', 'Why does a large batch make each request slower?'],
+     ['A larger batch raises throughput, because more tokens share each read of the weights. But each step takes longer, so the latency of a single request grows.']),
+    (['How do I choose the page size[ of the KV cache|]?', 'What is a good page size[ for the KV cache|]?', 'How large should a KV page be?', 'Which page size should I use?', 'Why are pages 16 tokens long?', 'How many tokens are in a [KV |]page?'],
+     ['Pages of 16 tokens are a good choice: small pages waste less memory at the end of a sequence, and large pages need fewer lookups.']),
+    (['Why [do we use|use] [paged KV caches|pages] instead of [contiguous ones|one large buffer|contiguous memory]?', 'Why not use one large buffer for the KV cache?', 'What is wrong with a contiguous KV cache?', 'Why is the KV cache split into pages?', 'Why does the KV cache use pages?'],
+     ['A contiguous cache must reserve room for the longest possible answer. With pages, memory is given out only as the sequence grows, so more requests fit.']),
+    (['Why is WebGPU slower than CUDA?', 'Is WebGPU slower than CUDA?', 'Is WebGPU as fast as CUDA?', 'How fast is WebGPU?', 'Is WebGPU fast?', 'Why is CUDA faster than WebGPU?'],
+     ['WebGPU is often a little slower than CUDA, because it offers fewer features of the hardware and checks each command. With good kernels the difference can be small.']),
+    (['What is the difference between a model and an engine?', 'What does a serving engine do?', 'What is the job of an inference engine?', 'What is the task of a serving engine?', 'Why do I need a serving engine?'],
+     ['The model is the set of weights. The engine loads it, batches requests, runs the kernels, manages the KV cache and streams the answers.']),
+    (['Is [prefill|the prefill phase] [compute bound|bound by compute|memory bound or compute bound]?', 'Is the prefill phase memory bound?', 'Is prefill memory bound?', 'Is prefill limited by compute?'],
+     ['Prefill is compute bound because many tokens share each weight that is read. The matrix products are large, so the arithmetic units are the limit.']),
+    (['How does [nanoflow|nanoflow-webgpu] overlap [memory and compute|operations|compute and memory]?', 'How does nanoflow use nano-batches?', 'How does nanoflow get high throughput?', 'How is nanoflow faster than other engines?', 'What does nanoflow do differently?', 'How does nanoflow schedule work on the GPU?'],
+     ['It splits each step into nano-batches and gives each operation a share of the workgroups. So matrix products, attention and network work can run side by side.']),
+    (['How does grouped-query attention save memory?', 'How does GQA save memory?', 'How does GQA reduce the KV cache?', 'Why does GQA make the KV cache smaller?', 'Why does grouped-query attention need less memory?'],
+     ['In grouped-query attention several query heads share one key head and one value head, so fewer keys and values have to be stored.']),
+    (['Does nanoflow run on [my phone|a phone|a laptop|my laptop|Windows|Linux|a Mac|my computer|Android|an iPhone]?', 'Can I use nanoflow on [my phone|a laptop|Windows|Linux|a Mac|my computer]?'],
+     ['It runs wherever there is a browser with WebGPU or Node. Without a GPU it uses the CPU, which is slower but works.']),
     (['Why is decode memory bound?', 'Why is decoding limited by memory?', 'Why is token generation memory bound?', 'Why does decode depend on memory bandwidth?', 'What makes decode memory bound?', 'Why is the decode phase bound by memory and not by compute?', 'Explain why decode is memory bound.', 'Is decode memory bound or compute bound?', 'Is decode limited by memory or by compute?', 'What is the bottleneck of decode?', 'Why is generation slow on a GPU with little bandwidth?'],
      ['Decode is memory bound because each step reads all the weights and the KV cache, but computes only one token per sequence. So the GPU waits for memory most of the time.']),
     (['Why is prefill compute bound?', 'Is prefill memory bound or compute bound?', 'What limits the speed of prefill?', 'Why is prefill limited by compute?', 'Explain why prefill is compute bound.', 'What makes prefill compute bound?', 'What is the bottleneck of prefill?'],

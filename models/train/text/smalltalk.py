@@ -103,7 +103,7 @@ Why are ghosts bad liars? You can see right through them.
 What do you get when you cross a snowman and a dog? Frostbite.""".split('\n')
 JOKES = [joke.strip() for joke in JOKES]
 JOKE_TOPICS = {'computers': [0, 1, 2, 7, 15, 19, 20, 21, 26], 'animals': [3, 5, 8, 13, 16, 23, 25, 27], 'math': [6, 24], 'food': [11, 18, 20], 'GPUs': [0, 19], 'programmers': [1, 15, 19], 'robots': [21], 'a bicycle': [4], 'school': [6], 'cats': [25], 'ghosts': [28], 'winter': [22, 29], 'bears': [3], 'a penguin': [16], 'chickens': [23], 'servers': [26, 7], 'batching': [7]}
-JOKE_ASK = ['[Tell|Give] me a [good |funny |short |silly |new |] joke[| please].', 'Do you know [a|any] [good |funny |] [joke|jokes]?', '[Can|Could|Would] you [tell|give] me a [good |funny |] joke?', 'Make me laugh.', 'Say something funny.', 'A joke, please!', 'Joke', 'I want to hear a joke.', 'I need [a laugh|something funny|a joke][.| today.]', 'Cheer me up with a joke.', 'Tell us a joke.', 'Got any jokes?', 'What is your [favorite|best] joke?', 'Be funny.', 'Amuse me.', 'Entertain me.', 'Let us hear a joke.', 'Surprise me with a joke.']
+JOKE_ASK = ['I [want|would like|would love|need] to hear [a|a good|a funny|another|your best|some] joke[| today| before bed| now| please].', 'I would [like|love] [a|to hear a] [good |funny |] [joke|laugh][.| please.| now.]', 'I would like to hear something funny.', 'I want to laugh.', 'Please make me [laugh|smile].', '[Tell|Give] me your [best|funniest|favorite] joke.', 'Tell [my friend|my sister|my boss|the class|the team] a joke.', 'A [good|funny] joke would be nice.', 'Time for a joke!', 'Let us laugh a bit.', 'Do you have a joke for me?', 'Can you be funny?', 'Could you tell a joke to [my friend|my mother|the children]?', 'How about a joke?', 'Got a joke for me?', 'I could use a [laugh|joke].', '[Tell|Give] me a [good |funny |short |silly |new |] joke[| please].', 'Do you know [a|any] [good |funny |] [joke|jokes]?', '[Can|Could|Would] you [tell|give] me a [good |funny |] joke?', 'Make me laugh.', 'Say something funny.', 'A joke, please!', 'Joke', 'I want to hear a joke.', 'I need [a laugh|something funny|a joke][.| today.]', 'Cheer me up with a joke.', 'Tell us a joke.', 'Got any jokes?', 'What is your [favorite|best] joke?', 'Be funny.', 'Amuse me.', 'Entertain me.', 'Let us hear a joke.', 'Surprise me with a joke.']
 
 FEEL_GOOD = ['happy', 'excited', 'proud', 'glad', 'in a good mood', 'in love', 'thrilled', 'relaxed', 'full of energy', 'grateful', 'cheerful', 'hopeful', 'great', 'good', 'fantastic', 'wonderful', 'very happy']
 FEEL_BAD = ['sad', 'tired', 'angry', 'lonely', 'stressed', 'worried', 'nervous', 'afraid', 'bored', 'sick', 'upset', 'frustrated', 'down', 'unhappy', 'hungry', 'cold', 'disappointed', 'confused', 'overwhelmed', 'scared', 'exhausted', 'a bit sad', 'very tired', 'in a bad mood', 'anxious', 'terrible', 'bad', 'awful', 'hurt', 'heartbroken', 'very sad', 'not well', 'depressed']
@@ -143,9 +143,9 @@ def any_reason(rng: random.Random, good: bool) -> str:
     if good:
         form = ['I passed my {exam} [test|exam]{when}', 'my {relative} [called|visited|hugged|surprised|thanked] me{when}', 'my {relative} gave me {a_thing}{when}',
                 'I [bought|found|fixed|built|painted|won] {a_thing}{when}', 'I [fixed|found|finished|cleaned] my {thing}{when}', 'we have a new {animal}', 'my {animal} [came back|had babies|is healthy again]{when}',
-                'my {relative} is [coming home|getting married|visiting us|well again]', 'we won the [game|match|race|contest]{when}', 'I am going to [{city}|the sea|the mountains|the zoo] tomorrow', 'I got a new [job|{thing}|bike|{animal}]{when}', 'I made a new friend{when}']
+                'my {relative} is [coming home|getting married|visiting us|well again|healthy again|here|proud of me|back|feeling better]{when}', 'we won the [game|match|race|contest]{when}', 'I am going to [{city}|the sea|the mountains|the zoo] tomorrow', 'I got a new [job|{thing}|bike|{animal}]{when}', 'I made a new friend{when}']
     else:
-        form = ['I failed my {exam} [test|exam]{when}', 'my {relative} [forgot my birthday|is angry with me|is sick|is in the hospital|moved to {city}|left|shouted at me|did not call me]{when}',
+        form = ['I failed my {exam} [test|exam]{when}', 'my {relative} [forgot my birthday|is angry with me|is sick|is in the hospital|is ill|is very ill|is unwell|is hurt|is far away|is mad at me|is not talking to me|lied to me|yelled at me|laughed at me|moved to {city}|left|shouted at me|did not call me]{when}',
                 'I {verb_bad} my {thing}{when}', 'my {thing} [broke|is broken|was stolen|does not work|is gone]{when}', 'my {animal} [died|ran away|is sick|is lost]{when}', 'someone stole my {thing}{when}',
                 'we lost the [game|match|race|contest]{when}', 'I have to go to [the dentist|the hospital|{city}|a meeting] tomorrow', 'I have a [long day|difficult test|job interview|big race|long flight] tomorrow', 'I miss my {relative}', 'I had a fight with my {relative}{when}', 'nobody likes my {thing}']
     return spin(rng, pick(rng, form), exam=exam, when=when, relative=relative, thing=thing, a_thing=a(thing), animal=animal,
@@ -180,6 +180,10 @@ def joke(rng: random.Random) -> Thread:
         topic = pick(rng, list(JOKE_TOPICS))
         prompt = spin(rng, '[Tell me|Do you know|Can you tell me|Give me|I want|Make] a [funny |good |] joke about {t}[.|, please.]', t=topic)
         first = JOKES[pick(rng, JOKE_TOPICS[topic])]
+        if rng.random() < 0.5:
+            topic = pick(rng, [any_noun(rng), pick(rng, ANIMALS) + 's', pick(rng, OBJECTS) + 's', pick(rng, ['the weather', 'love', 'money', 'Mondays', 'work', 'my boss', 'football', 'doctors', 'lawyers', 'space', 'time', 'coffee', 'dogs', 'cows', 'music', 'teachers'])])
+            prompt = spin(rng, '[Tell me|Do you know|Can you tell me|Give me|I want|Make|I would like] a [funny |good |] joke about {t}[.|, please.]', t=topic)
+            first = f'I do not know one about that, but here is another one. {pick(rng, JOKES)}'
     else:
         prompt, first = spin(rng, pick(rng, JOKE_ASK)), pick(rng, JOKES)
     turns = [(ask(rng, prompt, 0.2), first)]
@@ -206,7 +210,7 @@ def memory(rng: random.Random) -> Thread:
     facts = []
     kind = rng.randrange(6)
     if kind <= 1:
-        facts.append(('[My name is {v}|I am {v}|Hi, I am {v}|Hello, my name is {v}|Call me {v}|You can call me {v}|I am called {v}|Hi! My name is {v}|This is {v} speaking|My name is {v}, what is yours][.|!]',
+        facts.append(('[My name is {v}|I am {v}|Hi, I am {v}|Hello, my name is {v}|Call me {v}|You can call me {v}|I am called {v}|Hello, I am {v}|They call me {v}|Hi! My name is {v}|This is {v} speaking|My name is {v}, what is yours][.|!]',
                       'Nice to meet you, {v}! [How can I help you|What can I do for you|What would you like to talk about]?',
                       ['What is my name?', 'Do you [know|remember] my name?', 'Who am I?', 'What was my name again?', 'Can you tell me my name?', 'What did I say my name was?'], 'Your name is {v}.', name))
     if kind in (1, 2):
@@ -222,6 +226,18 @@ def memory(rng: random.Random) -> Thread:
     if kind == 5:
         facts.append(('[I love {v}|My favorite food is {v}|I like {v} best|I like to eat {v}|I am eating {v}][.|!]', '{V} sounds delicious!',
                       ['What is my favorite food?', 'What do I like to eat?', 'Which food do I like?', 'What food did I mention?'], 'You like {v}.', pick(rng, FOODS)))
+    if rng.random() < 0.14:
+        animal = pick(rng, ['cat', 'dog', 'rabbit', 'parrot', 'horse', 'sister', 'brother', 'friend', 'child', 'pony'])
+        many, (one, _), (two, _) = {'child': 'children', 'pony': 'ponies'}.get(animal, animal + 's'), given_name(rng), given_name(rng)
+        first = as_typed(rng, spin(rng, '[I have two {m}, {x} and {y}|I have two {m} named {x} and {y}|My two {m} are called {x} and {y}|My {m} are named {x} and {y}].', m=many, x=one, y=two))
+        return Thread([(first, spin(rng, '[How nice|How lovely]! {x} and {y} are lovely names.', x=one, y=two)),
+                       (as_typed(rng, spin(rng, '[What are the names of my {m}|What are my {m} called|How many {m} do I have|Do you remember my {m}|Who are my {m}]?', m=many)), f'You have two {many}: {one} and {two}.')])
+    if rng.random() < 0.12:
+        city = pick(rng, CITIES) if rng.random() < 0.6 else made_up(rng)
+        turns = [(as_typed(rng, spin(rng, '[Hi! |Hello, |Hi, |]I am {n} [and I am|and I come|, I am] from {c}[.|!]', n=name, c=city).replace(' ,', ',').replace('come from', 'come from')), f'Nice to meet you, {name}! {city} sounds like a nice place to live!')]
+        later = [(as_typed(rng, pick(rng, ['Where am I from?', 'Which city am I from?', 'Where do I live?', 'Where do I come from?'])), f'You are from {city}.'), (as_typed(rng, pick(rng, ['What is my name?', 'And my name?', 'And what is my name?', 'Do you remember my name?'])), f'Your name is {name}.')]
+        rng.shuffle(later)
+        return Thread(turns + later)
     turns, later = [], []
     for said, back, questions, out, value in facts:
         turns.append((as_typed(rng, spin(rng, said, v=value)), spin(rng, back, v=value, V=cap(value))))
@@ -269,6 +285,8 @@ ENCOURAGE = [
     (['How do I calm down?', 'How can I relax?', 'What helps against stress?', 'Any tips against stress?', 'How can I reduce stress?', 'I need to relax.'], ['Breathe in slowly for four seconds and out for six, and take a short walk. Small breaks help a lot.']),
     (['You are [stupid|dumb|useless|bad|wrong|boring|slow|annoying|terrible].', 'That [is|was] wrong.', 'That is not [right|correct|true].', 'You made a mistake.', 'I do not like your answer.', 'That makes no sense.', 'Bad answer.', 'No, that is wrong.', 'I hate you.', 'Shut up.', 'This is not what I asked.', 'You do not understand me.'], ['I am sorry about that. I am a small model and I make mistakes. Could you ask me in another way?']),
     (['I love you.', 'You are [cute|beautiful|sweet|lovely|my friend|my best friend].', 'I like you.', 'Will you marry me?', 'Can we be friends?', 'Do you want to be my friend?', 'Be my friend.', 'I like talking to you.', 'You are nice.'], ['That is very kind of you! I am only a small program, but I am happy to talk with you.']),
+    (['Can you recommend a [good |][book|movie|song|game|film|series]?', 'What [book|movie|film|song|game] should I [read|watch|try]?', 'Which [book|movie|film] do you recommend?', 'Recommend a [book|movie|film|song].', 'I need a good [book|movie|film].', 'Do you know a good [book|movie|film|song|game]?'], ['I have not read books or seen movies, since I am a small model. But I can tell you a short story right now!']),
+    (['[Can|Could|Will] you help me with my [homework|math homework|homework, please]?', 'I need help with my homework.', 'Do my homework.', 'Could you give me a hand with my homework?', 'Help me with my [math|homework].', 'I have math homework.', 'Can you do math?', 'Are you good at math?', 'Can you calculate?', 'Can you help me with [math|sums|numbers]?'], ['I can help with small sums, units and percentages. Just type one, such as 47 + 38.']),
     (['What?', 'Huh?', 'asdf', 'blah blah', 'Hmm', 'I do not understand.', '...', '?', 'Something', 'Anything', 'Say something.', 'Talk to me.', 'I do not know what to ask.', 'What now?', 'Okay.', 'Ok', 'Yes.', 'No.', 'Maybe.', 'Sure.', 'Hm, okay.', 'I see.', 'Cool.', 'Interesting.', 'Really?', 'Wow!'], ['You can ask me for a story, a joke, a small sum, or an explanation of something like the KV cache. What would you like?']),
     (['Good luck!', 'Have fun!', 'Congratulations!', 'Happy birthday!', 'Merry Christmas!', 'Happy new year!', 'Welcome back!', 'Well done!', 'Nice to meet you!', 'It is nice to talk to you.', 'Welcome!', 'Cheers!'], ['Thank you, that is very kind! I wish you all the best, too.']),
     (['Sing [me |]a song.', 'Can you sing?', 'Sing something for me.', 'Dance for me.', 'Draw [me |]a picture.', 'Can you draw?', 'Paint a picture for me.', 'Draw a cat.'], ['I can only write text, so I cannot do that. But I can write you a little poem or a story!']),

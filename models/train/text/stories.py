@@ -8,6 +8,7 @@ from .words import (
 )
 
 OPENINGS = [
+    'The {trait} {kind} {name} lived {place}.',
     'Once upon a time, there was {a_trait} {kind} named {name}. {He} lived {place}.',
     'Once upon a time, {a_trait} {kind} named {name} lived {place}.',
     '{Place} there lived {a_trait} {kind} named {name}.',
@@ -135,10 +136,10 @@ _GIRLS = {'girl', 'queen', 'princess', 'witch', 'mermaid', 'grandmother', 'fairy
 _BOYS = {'boy', 'king', 'prince', 'wizard', 'grandfather', 'fisherman', 'postman', 'uncle', 'rooster'}
 
 
-def name_for(rng: random.Random, kind: str, given: bool = False) -> tuple[str, str]:
+def name_for(rng: random.Random, kind: str, given: bool = False, half: int | None = None) -> tuple[str, str]:
     """A name and pronoun; people keep the pronoun of their word. `given`: as a user may give one."""
     while True:
-        name, pronoun = (given_name if given else person_name)(rng)
+        name, pronoun = given_name(rng) if given else person_name(rng, half)
         if not (kind in _GIRLS and pronoun == 'he' or kind in _BOYS and pronoun == 'she'):
             return name, pronoun
 
@@ -147,12 +148,12 @@ def story(rng: random.Random, kind=None, name=None, pronoun=None, plot=None, pla
     """The text, and the facts that follow-up questions ask about."""
     kind = kind or characters(rng)
     if name is None:
-        name, pronoun = name_for(rng, kind)
+        name, pronoun = name_for(rng, kind, half=0)
     he, him, his = _FORMS[pronoun or 'he']
     while fkind is None or (fkind == kind and friend is None):
         fkind = pick(rng, ANIMALS)
     while friend is None or friend == name:
-        friend, fpronoun = name_for(rng, fkind)
+        friend, fpronoun = name_for(rng, fkind, half=1)
     fhe, fhim, fhis = _FORMS[fpronoun]
     trait = trait or pick(rng, TRAITS)
     place = place or pick(rng, PLACES)
@@ -261,7 +262,7 @@ def thread(rng: random.Random) -> Thread:
         prompt, fixed = request(rng)
         who = prompt.split(' about ', 1)
         if len(who) == 2 and 'plot' not in fixed:
-            turns.append((as_typed(rng, f'{pick(rng, ["Now one about", "And one about", "Another one, about"])} {who[1]}'),
+            turns.append((as_typed(rng, f'{pick(rng, ["Now one about", "And one about", "Another one, about", "Another one about", "Nice! Another one about", "Great, now one about", "Now tell me one about", "Can you do one about"])} {who[1]}'),
                           story(rng, **fixed)[0]))
     return Thread(turns)
 
@@ -271,6 +272,7 @@ def follow_up(rng: random.Random, facts: dict) -> list[tuple[str, str]]:
     name, kind, friend, fkind = facts['name'], facts['kind'], facts['friend'], facts['fkind']
     options = [
         ('[What was|What is] the name of the {kind}[ in the story|]?', f'The {kind} in the story is named {name}.'),
+        ("[What was|What is] [{his}|its|the {kind}'s] name[ again|]?", f'The {kind} in the story is named {name}.'),
         ('Who [helped|is the friend of|was the friend of] {name}?', f'{friend} the {fkind}.') if facts['plot'] in ('lost', 'helping', 'dream', 'practice', 'discovery') else
         ('Who is {friend}?', f'{friend} is the {fkind} in the story.'),
         ('Who is {friend}?', f'{friend} is the {fkind} in the story.'),

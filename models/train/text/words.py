@@ -87,11 +87,13 @@ def made_up(rng: random.Random) -> str:
     return name.capitalize()
 
 
-def person_name(rng: random.Random) -> tuple[str, str]:
-    """A name and the pronoun that goes with it."""
-    if rng.random() < 0.5:
-        return GIRLS[int(rng.random() * len(GIRLS))], 'she'
-    return BOYS[int(rng.random() * len(BOYS))], 'he'
+def person_name(rng: random.Random, half: int | None = None) -> tuple[str, str]:
+    """A name and the pronoun that goes with it. Two characters take their names from the two halves of the lists, so
+    that they never share one, even when the likeliest name is always taken."""
+    names, pronoun = (GIRLS, 'she') if rng.random() < 0.5 else (BOYS, 'he')
+    if half is not None:
+        names = names[half::2]
+    return names[int(rng.random() * len(names))], pronoun
 
 
 def given_name(rng: random.Random) -> tuple[str, str]:
