@@ -51,6 +51,12 @@ const send = async (page: Page, text: string): Promise<void> => {
   await page.getByRole('button', { name: 'Send' }).click();
 };
 const answer = (page: Page) => page.getByRole('article', { name: 'Model' }).last();
+/** The header names the model and the device once the engine is there. */
+const loaded = (page: Page) =>
+  page
+    .getByRole('status')
+    .filter({ hasText: /M parameters.*swiftshader/i })
+    .waitFor({ timeout: 120_000 });
 const finished = (page: Page) => page.getByRole('button', { name: 'Send' }).waitFor({ timeout: 90_000 });
 
 describe('chat page', () => {
@@ -73,7 +79,7 @@ describe('chat page', () => {
 
   it('answers from this browser on WebGPU with the same greedy text as the server', async () => {
     const page = await open('browser');
-    await page.getByText('swiftshader', { exact: false }).waitFor({ timeout: 120_000 });
+    await loaded(page);
     const question = 'What is continuous batching?';
     await send(page, question);
     await finished(page);
@@ -127,40 +133,45 @@ describe('chat page', () => {
     }
   });
 
-  it('names a lost device and loads again', async () => {
-    const context = await browser.newContext();
-    await context.addInitScript(() => localStorage.setItem('nanoflow.place', 'browser'));
-    const page = await context.newPage();
-    // Destroying the device in the worker is what a driver reset does to it. The worker's first request (the page has
-    // sent one before) waits until the test holds the device that it is going to open.
-    let hold = (): void => {};
-    const held = new Promise<void>((resolve) => (hold = resolve));
-    let requests = 0;
-    await page.route('**/models/**/config.json', async (route) => {
-      if (requests++ > 0) await held;
-      await route.continue();
-    });
-    const started = page.waitForEvent('worker', (worker) => worker.url().includes('engineWorker'));
-    await page.goto(server.url);
-    const worker = await started;
-    await worker.evaluate(() => {
-      const request = GPUAdapter.prototype.requestDevice;
-      GPUAdapter.prototype.requestDevice = async function (descriptor) {
-        const device = await request.call(this, descriptor);
-        (globalThis as unknown as { device: GPUDevice }).device = device;
-        return device;
-      };
-    });
-    hold();
-    await page.getByText('swiftshader', { exact: false }).waitFor({ timeout: 120_000 });
-    await worker.evaluate(() => (globalThis as unknown as { device: GPUDevice }).device.destroy());
-    await send(page, 'Hello?');
-    await page.getByText('The GPU device was lost').waitFor({ timeout: 30_000 });
-    await page.screenshot({ path: join(SHOTS, 'chat-lost.png') });
-    await page.getByRole('button', { name: 'Try again' }).click();
-    await page.getByText('swiftshader', { exact: false }).waitFor({ timeout: 120_000 });
-    await context.close();
-  });
+  it.each(['while it is loading', 'when it is loaded'])(
+    'names a device lost %s, and loads again',
+    async (when) => {
+      const context = await browser.newContext();
+      await context.addInitScript(() => localStorage.setItem('nanoflow.place', 'browser'));
+      const page = await context.newPage();
+      // Destroying the device in the worker is what a driver reset does to it. The worker's first request (the page has
+      // sent one before) waits until the test holds the device that it is going to open.
+      let hold = (): void => {};
+      const held = new Promise<void>((resolve) => (hold = resolve));
+      let requests = 0;
+      await page.route('**/models/**/config.json', async (route) => {
+        if (requests++ > 0) await held;
+        await route.continue();
+      });
+      const started = page.waitForEvent('worker', (worker) => worker.url().includes('engineWorker'));
+      await page.goto(server.url);
+      const worker = await started;
+      await worker.evaluate(() => {
+        const request = GPUAdapter.prototype.requestDevice;
+        GPUAdapter.prototype.requestDevice = async function (descriptor) {
+          const device = await request.call(this, descriptor);
+          (globalThis as unknown as { device: GPUDevice }).device = device;
+          return device;
+        };
+      });
+      hold();
+      const loading = when === 'while it is loading';
+      if (loading) await page.getByText('Compiling kernels').waitFor({ timeout: 60_000 });
+      else await loaded(page);
+      await worker.evaluate(() => (globalThis as unknown as { device: GPUDevice }).device.destroy());
+      if (!loading) await send(page, 'Hello?');
+      await page.getByText('The GPU device was lost').waitFor({ timeout: 30_000 });
+      await page.screenshot({ path: join(SHOTS, 'chat-lost.png') });
+      await page.getByRole('button', { name: 'Try again' }).click();
+      await loaded(page);
+      await context.close();
+    },
+  );
 
   it('names a server that is gone', async () => {
     const page = await open('server');

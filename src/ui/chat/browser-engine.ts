@@ -22,15 +22,22 @@ export async function openBrowserEngine(onProgress: (state: LoadState) => void):
   );
   if (config?.status === 401) throw new ChatProblem('unauthorized', `${url} wants an API key.`);
   if (!config?.ok) throw new ChatProblem('model-not-found', `${url}config.json cannot be had.`);
+  let client: EngineClient;
   try {
-    const client = await createWebClient(
+    client = await createWebClient(
       { model: { kind: 'url', url: url.href, headers: authorization() }, device: 'webgpu' },
       (progress) => onProgress(loadState(progress)),
     );
-    return new BrowserEngine(client);
   } catch (error) {
-    throw new ChatProblem('other', error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    // Errors cross from the worker as text.
+    throw new ChatProblem(/device (is|was) lost/.test(message) ? 'device-lost' : 'other', message);
   }
+  if ((await client.stats()).state === 'lost') {
+    await client.dispose();
+    throw new ChatProblem('device-lost', 'It went away while the model was loaded.');
+  }
+  return new BrowserEngine(client);
 }
 
 /** ?model=<url>, else the model that this page's server serves, else the embedded one beside the page. */
