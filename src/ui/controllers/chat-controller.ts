@@ -86,9 +86,7 @@ export class ChatController implements ReactiveController {
   async send(text: string): Promise<void> {
     const { engine } = this;
     if (!engine || (this.phase !== 'ready' && this.phase !== 'failed')) return;
-    const turns: Turn[] = [...this.messages, { role: 'user' as const, content: text }]
-      .filter(({ content }) => content !== '')
-      .map(({ role, content }) => ({ role, content }));
+    const turns = answeredTurns(this.messages, text);
     const answer: Message = { role: 'assistant', content: '' };
     this.messages = [...this.messages, { role: 'user', content: text }, answer];
     this.#abort = new AbortController();
@@ -108,6 +106,7 @@ export class ChatController implements ReactiveController {
       if (engine === this.engine) this.#set({ phase: 'ready' });
     } catch (error) {
       answer.cut = 'failed';
+      if (answer.content === '') this.messages = this.messages.filter((message) => message !== answer);
       if (engine === this.engine) this.#set({ phase: 'failed', problem: asProblem(error) });
     }
   }
@@ -127,6 +126,16 @@ export class ChatController implements ReactiveController {
     Object.assign(this, change);
     this.#host.requestUpdate();
   }
+}
+
+/** The conversation as templates want it, user and assistant in turn: questions that got no answer are left out. */
+function answeredTurns(messages: readonly Message[], question: string): Turn[] {
+  const turns: Turn[] = [];
+  for (const { role, content } of [...messages, { role: 'user' as const, content: question }]) {
+    if (role === 'user' && turns.at(-1)?.role === 'user') turns.pop();
+    turns.push({ role, content });
+  }
+  return turns;
 }
 
 function stats(tokens: number, begin: number, first: number, now: number): AnswerStats {
