@@ -37,7 +37,7 @@ export interface KernelBench {
   rows: TimingRow[];
 }
 
-async function openDevice(kind: KernelBenchOptions['device']): Promise<Device> {
+export async function openDevice(kind: KernelBenchOptions['device']): Promise<Device> {
   if (kind === 'cpu') return createCpuDevice({ registry: KERNELS });
   const { candidates, rejected } = await findNodeAdapters();
   if (candidates.length > 0) return createWebgpuDevice(candidates[0].adapter, { registry: KERNELS });

@@ -2,7 +2,7 @@
  * Runs dense batches of one model on one device: owns weights, buffers and compiled programs. Knows nothing of queues,
  * text and events.
  */
-import type { CompiledProgram, CompileEvent, Device } from '../device.ts';
+import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
 import { usedRanges, writeBatch } from '../plan/batchMeta.ts';
 import { COUNT, SAMPLED, SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
@@ -55,6 +55,7 @@ export class ModelRunner implements BatchRunner {
   readonly #words: Uint32Array;
   readonly #floats: Float32Array;
   readonly #programs = new Map<string, CompiledProgram>();
+  #last: CompiledProgram[] = [];
 
   private constructor(
     device: Device,
@@ -183,10 +184,16 @@ export class ModelRunner implements BatchRunner {
       tile128: plan.items128 > 0,
       merge: plan.mergeRows > 0,
     };
-    this.device.submit(await this.#body(shape));
-    if (sampled.length > 0) {
-      this.device.submit(await this.#head(bucket(sampled.length, sizes.maxRequests)));
-    }
+    this.#last = [await this.#body(shape)];
+    if (sampled.length > 0) this.#last.push(await this.#head(bucket(sampled.length, sizes.maxRequests)));
+    for (const program of this.#last) this.device.submit(program);
+  }
+
+  /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */
+  async profileLast(): Promise<CallTiming[]> {
+    const timings: CallTiming[] = [];
+    for (const program of this.#last) timings.push(...(await this.device.profile(program)));
+    return timings;
   }
 
   async collect(rows: number): Promise<SampledToken[]> {

@@ -29,6 +29,9 @@ export interface Step {
 
 export interface WebgpuProgram extends CompiledProgram {
   readonly steps: readonly Step[];
+  /** Commands of the next run, when they were encoded ahead of it. */
+  ahead?: GPUCommandBuffer[];
+  destroyed: boolean;
 }
 
 /** All launches of a call, checked against what WebGPU would refuse later with less to say. */
@@ -157,7 +160,18 @@ export async function buildProgram(
       kernel: `${launch.shader} ${launch.variant}`.trim(),
     };
   });
-  return { label, calls, steps, destroy: () => uniform.destroy() };
+  const program: WebgpuProgram = {
+    label,
+    calls,
+    steps,
+    destroyed: false,
+    destroy() {
+      program.destroyed = true;
+      program.ahead = undefined;
+      uniform.destroy();
+    },
+  };
+  return program;
 }
 
 /** Pipelines are set only when they change: neighbouring calls often share one. */

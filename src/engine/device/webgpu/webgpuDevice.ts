@@ -167,13 +167,28 @@ export class WebgpuDevice implements Device {
 
   submit(program: CompiledProgram): void {
     this.check();
-    const { steps } = program as WebgpuProgram;
+    const made = program as WebgpuProgram;
+    if (made.ahead) {
+      this.gpu.queue.submit(made.ahead);
+      made.ahead = undefined;
+    } else {
+      for (const commands of this.encode(made)) this.gpu.queue.submit([commands]);
+    }
+    // A program that ran once will run again: its next run is encoded while the device is busy with this one, after
+    // the caller has submitted what it has (2 us a dispatch in Node, twice that in browsers).
+    queueMicrotask(() => {
+      if (this.lostReason === undefined && !made.destroyed) made.ahead ??= [...this.encode(made)];
+    });
+  }
+
+  /** Command buffers of one run, each as soon as it is made: the device can start on the first. */
+  private *encode({ label, steps }: WebgpuProgram): Iterable<GPUCommandBuffer> {
     for (let from = 0; from < steps.length; from += STEPS_PER_SUBMIT) {
-      const encoder = this.gpu.createCommandEncoder({ label: program.label });
-      const pass = encoder.beginComputePass({ label: program.label });
+      const encoder = this.gpu.createCommandEncoder({ label });
+      const pass = encoder.beginComputePass({ label });
       encodeSteps(pass, steps, from, Math.min(from + STEPS_PER_SUBMIT, steps.length));
       pass.end();
-      this.gpu.queue.submit([encoder.finish()]);
+      yield encoder.finish();
     }
   }
 

@@ -1,0 +1,32 @@
+/**
+ * The benches as a program of their own, for machines without npm (scripts/bundle-bench.js makes one file of it):
+ *   node bench.mjs kernels [filter]
+ *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
+ */
+import { runKernelBench } from './kernels/index.ts';
+import { runDecodeBench } from './serving/index.ts';
+
+const [what, ...args] = process.argv.slice(2);
+const print = (line: string): void => console.log(line);
+let result: object;
+if (what === 'kernels') {
+  result = await runKernelBench({ device: 'webgpu', filter: args[0], print });
+} else if (what === 'decode') {
+  const [shape, streams, promptTokens = '128', outputTokens = '128'] = args;
+  result = await runDecodeBench({
+    device: 'webgpu',
+    shape,
+    streams: streams.split(',').map(Number),
+    promptTokens: Number(promptTokens),
+    outputTokens: Number(outputTokens),
+    runs: 3,
+    print,
+  });
+} else {
+  throw new Error(`'${what}' is no bench; expected kernels or decode`);
+}
+if (process.env.OUT_FILE) {
+  const { writeFileSync } = await import('node:fs');
+  writeFileSync(process.env.OUT_FILE, `${JSON.stringify(result, null, 2)}\n`);
+}
+process.exit(0); // dawn-node keeps the process alive as long as its GPU object is referenced

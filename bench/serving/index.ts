@@ -1,0 +1,196 @@
+/**
+ * `nanoflow bench decode`: a model of a published shape with random weights through the engine (scheduler, plan, kernels,
+ * sampling), without threads, HTTP and text: tokens per second for several numbers of streams, and where one decode
+ * step spends its time.
+ */
+import type { Device } from '../../src/engine/device.ts';
+import { Engine } from '../../src/engine/engine.ts';
+import { parseModelConfig } from '../../src/engine/model/config.ts';
+import { readJson } from '../../src/engine/model/modelFiles.ts';
+import { ModelRunner } from '../../src/engine/model/runner.ts';
+import { chooseSizes } from '../../src/engine/model/sizes.ts';
+import type { GenerateRequest } from '../../src/protocol.ts';
+import { openDevice } from '../kernels/index.ts';
+import { randomModelFiles } from './randomModel.ts';
+
+export interface DecodeBenchOptions {
+  device: 'auto' | 'webgpu' | 'cpu';
+  shape: string; // a key of SHAPES
+  streams: number[];
+  promptTokens: number;
+  outputTokens: number;
+  runs: number; // medians of these, after one that is not counted
+  storage?: 'auto' | 'f32' | 'f16';
+  print: (line: string) => void;
+}
+
+export interface DecodeRow {
+  streams: number;
+  promptTokens: number;
+  outputTokens: number;
+  /** Output tokens of all streams over the time from the last first token to the end. */
+  tokensPerSecond: number;
+  stepMilliseconds: number; // median of decode steps
+  slowStepMilliseconds: number; // 95th percentile
+  prefillMilliseconds: number; // until every stream has its first token
+  /** Weight bytes that a step reads, over its time. */
+  gigabytesPerSecond: number;
+}
+
+export interface DecodeBench {
+  device: { kind: string; name: string };
+  rows: DecodeRow[];
+  /** Microseconds of one decode step of one stream, by kernel and call, summed over layers; when the device can tell. */
+  profile: { call: string; count: number; microseconds: number }[];
+}
+
+const plainText = {
+  openDetokenizer: () => ({ push: () => '', flush: () => '' }),
+  tokenText: () => ({ text: '', bytes: [] }),
+};
+
+export async function runDecodeBench(options: DecodeBenchOptions): Promise<DecodeBench> {
+  const { print, shape, streams, promptTokens, outputTokens } = options;
+  const device = await openDevice(options.device);
+  try {
+    const files = randomModelFiles(shape);
+    const config = parseModelConfig(await readJson(files, 'config.json'));
+    const maxModelLen = promptTokens + outputTokens + 16;
+    const maxRequests = Math.max(...streams);
+    const kvMemoryBytes = 2 ** 36; // as much as the requests can use
+    const sizes = chooseSizes(config, device.target, {
+      storage: options.storage,
+      maxModelLen,
+      maxRequests,
+      kvMemoryBytes,
+    });
+    const begin = performance.now();
+    const runner = await ModelRunner.load(device, config, files, sizes);
+    await runner.compile();
+    const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+    print(
+      `${shape} on ${device.target.name}: ${(runner.weightBytes / 1e9).toFixed(2)} GB ${sizes.types.weights}, loaded in ${seconds} s`,
+    );
+    const rows: DecodeRow[] = [];
+    for (const count of streams) {
+      const runs: DecodeRow[] = [];
+      for (let run = 0; run <= options.runs; run++) {
+        const row = await measure(runner, count, promptTokens, outputTokens);
+        if (run > 0) runs.push(row);
+      }
+      runs.sort((a, b) => a.tokensPerSecond - b.tokensPerSecond);
+      const row = runs[Math.floor(runs.length / 2)];
+      rows.push(row);
+      print(
+        `${String(count).padStart(4)} streams x ${promptTokens}/${outputTokens}: ${row.tokensPerSecond.toFixed(1)} tok/s, ` +
+          `step ${row.stepMilliseconds.toFixed(3)} ms, p95 ${row.slowStepMilliseconds.toFixed(3)} (${row.gigabytesPerSecond.toFixed(0)} GB/s of weights), prefill ${row.prefillMilliseconds.toFixed(1)} ms`,
+      );
+    }
+    const profile = await profileStep(runner, device, promptTokens);
+    for (const { call, count, microseconds } of profile) {
+      print(
+        `  ${call.padEnd(44)} ${String(count).padStart(4)} x ${(microseconds / count).toFixed(2).padStart(8)} us = ${microseconds.toFixed(1).padStart(9)} us`,
+      );
+    }
+    return { device: { kind: device.target.kind, name: device.target.name }, rows, profile };
+  } finally {
+    device.destroy();
+  }
+}
+
+async function measure(
+  runner: ModelRunner,
+  streams: number,
+  promptTokens: number,
+  outputTokens: number,
+): Promise<DecodeRow> {
+  const engine = newEngine(runner);
+  for (let i = 0; i < streams; i++) engine.submit(request(`${i}`, runner, promptTokens, outputTokens));
+  const begin = performance.now();
+  let waiting = streams;
+  let prefilled = 0;
+  let generated = 0;
+  const steps: number[] = [];
+  const started = new Set<string>();
+  while (engine.hasWork) {
+    const at = performance.now();
+    for (const event of await engine.step()) {
+      if (event.type === 'error') throw new Error(event.error.message);
+      if (event.type !== 'tokens') continue;
+      if (waiting === 0) generated++;
+      started.add(event.id);
+    }
+    const now = performance.now();
+    if (waiting === 0) steps.push(now - at);
+    waiting = streams - started.size;
+    if (waiting === 0 && prefilled === 0) prefilled = now;
+  }
+  const seconds = (performance.now() - prefilled) / 1000;
+  steps.sort((a, b) => a - b);
+  const stepMilliseconds = steps[Math.floor(steps.length / 2)];
+  return {
+    streams,
+    promptTokens,
+    outputTokens,
+    tokensPerSecond: generated / seconds,
+    stepMilliseconds,
+    slowStepMilliseconds: steps[Math.floor(steps.length * 0.95)],
+    prefillMilliseconds: prefilled - begin,
+    gigabytesPerSecond: runner.weightBytes / stepMilliseconds / 1e6,
+  };
+}
+
+/** Runs one decode step of one stream with timestamps around every call; the same calls of all layers are summed. */
+async function profileStep(
+  runner: ModelRunner,
+  device: Device,
+  promptTokens: number,
+): Promise<DecodeBench['profile']> {
+  if (!device.target.features.timestamps) return [];
+  const engine = newEngine(runner);
+  engine.submit(request('profile', runner, promptTokens, 4));
+  await engine.step(); // the prompt, or its first chunk
+  while (engine.hasWork) await engine.step();
+  const sums = new Map<string, { count: number; microseconds: number }>();
+  for (const timing of await runner.profileLast()) {
+    const call = `${timing.label.replace(/^layers\.\d+\./, 'layer.')} (${timing.kernel})`;
+    const sum = sums.get(call) ?? { count: 0, microseconds: 0 };
+    sums.set(call, { count: sum.count + 1, microseconds: sum.microseconds + timing.microseconds });
+  }
+  return [...sums].map(([call, sum]) => ({ call, ...sum }));
+}
+
+function newEngine(runner: ModelRunner): Engine {
+  return new Engine(runner, plainText, {
+    endTokens: [],
+    maxQueuedRequests: 10_000,
+    maxQueuedTokens: 2 ** 30,
+  });
+}
+
+function request(
+  id: string,
+  runner: ModelRunner,
+  promptTokens: number,
+  outputTokens: number,
+): GenerateRequest {
+  const { vocabSize } = runner.config;
+  return {
+    id,
+    promptTokenIds: Array.from(
+      { length: promptTokens },
+      (_, i) => (Number(id.length) * 31 + i * 7919) % vocabSize,
+    ),
+    sampling: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      repetitionPenalty: 1,
+      logitBias: [],
+    },
+    stop: { maxTokens: outputTokens, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
+  };
+}
