@@ -103,11 +103,7 @@ describe('chat page', () => {
     const page = await open('server');
     await page.getByText('M parameters').waitFor();
     await send(page, 'Tell me a long story about a dragon and a bird.');
-    await page.waitForFunction(() => {
-      const root = document.querySelector('nf-chat-page')!.shadowRoot!;
-      const last = [...root.querySelectorAll('nf-chat-message')].at(-1);
-      return (last?.shadowRoot?.querySelector('article')?.textContent?.length ?? 0) > 5;
-    });
+    await expect.poll(async () => (await answer(page).innerText()).trim().length).toBeGreaterThan(5);
     await page.getByRole('button', { name: 'Stop' }).click();
     await finished(page);
     expect((await answer(page).innerText()).length).toBeGreaterThan(5);
