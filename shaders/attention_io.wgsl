@@ -36,6 +36,8 @@ const ATTENTION_VECTORS = {{HEAD_DIM}}u / {{WIDTH}}u;
 const ATTENTION_GROUP = {{GROUP}}u;
 // Log-sum-exp of nothing. Finite, so that differences of two of them are 0 and not NaN.
 const ATTENTION_EMPTY = -1.0e30;
+// Where running maxima start: above ATTENTION_EMPTY, so that 2^(score - maximum) of a hidden score is 0.
+const ATTENTION_LOWEST = -1.0e29;
 
 struct AttentionItem {
   qo_start: u32,

@@ -67,15 +67,19 @@ fn attention_pass(item: AttentionItem, first: u32, lane: u32) {
       }
       acc[r][v] = AttentionVector();
     }
-    maximum[r] = ATTENTION_EMPTY;
+    maximum[r] = ATTENTION_LOWEST;
     sum[r] = 0.0;
     view[r] = attention_view(item, row);
     view[r].y = min(view[r].y, item.kv_end);
   }
 
-  // What any row of this pass sees.
-  let kv_start = max(item.kv_start, attention_view(item, first).x);
-  let kv_end = min(item.kv_end, attention_view(item, min(first + ATTENTION_PASS, item.rows) - 1u).y);
+  // What any row of this pass sees, and what all of them do.
+  let first_view = attention_view(item, first);
+  let last_view = attention_view(item, min(first + ATTENTION_PASS, item.rows) - 1u);
+  let kv_start = max(item.kv_start, first_view.x);
+  let kv_end = min(item.kv_end, last_view.y);
+  let all_start = last_view.x;
+  let all_end = min(item.kv_end, first_view.y);
   for (var base = kv_start; base < kv_end; base += {{TOKENS}}u) {
     workgroupBarrier(); // the tokens before have been read
     attention_stage(item, base, kv_end, lane);
@@ -118,11 +122,17 @@ fn attention_pass(item: AttentionItem, first: u32, lane: u32) {
       }
     }
 #endif
+    if (base < all_start || base + {{TOKENS}}u > all_end) {
+      for (var r = 0u; r < {{ROWS}}u; r++) {
+        for (var t = 0u; t < {{TOKENS}}u; t++) {
+          let visible = base + t >= view[r].x && base + t < view[r].y;
+          scores[r][t] = select(ATTENTION_EMPTY, scores[r][t], visible);
+        }
+      }
+    }
     for (var r = 0u; r < {{ROWS}}u; r++) {
       var larger = maximum[r];
       for (var t = 0u; t < {{TOKENS}}u; t++) {
-        let visible = base + t >= view[r].x && base + t < view[r].y;
-        scores[r][t] = select(ATTENTION_EMPTY, scores[r][t], visible);
         larger = max(larger, scores[r][t]);
       }
       let keep = exp2(maximum[r] - larger);
@@ -132,7 +142,7 @@ fn attention_pass(item: AttentionItem, first: u32, lane: u32) {
         acc[r][v] *= keep;
       }
       for (var t = 0u; t < {{TOKENS}}u; t++) {
-        scores[r][t] = select(0.0, exp2(scores[r][t] - larger), scores[r][t] > ATTENTION_EMPTY);
+        scores[r][t] = exp2(scores[r][t] - larger);
         sum[r] += scores[r][t];
       }
     }

@@ -99,6 +99,8 @@ function lanesVariant(chosen: {
       KV_WIDTH: chosen.kvWidth,
       WORKGROUP_SIZE: chosen.lanes * chosen.slots,
       LANES: chosen.lanes,
+      STEPS: Math.log2(chosen.lanes),
+      PARTS: chosen.kvWidth === 8 ? 2 : 1,
       SLOTS: chosen.slots,
       LOADS: chosen.loads,
       ROWS: chosen.rows,

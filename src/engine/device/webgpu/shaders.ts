@@ -5,6 +5,8 @@
  * - `#include "lib/foo.wgsl"`: the file's text, the first time it is named.
  * - `#if NAME`, `#if !NAME`, `#if NAME == literal`, `#if NAME != literal`, `#elif ...`, `#else`, `#endif`: nestable.
  *   A define is off when it is false, 0 or ''.
+ * - `#for i COUNT` ... `#endfor`: the lines between, COUNT times (a define or a number), with `{{i}}` = 0, 1, ...;
+ *   nestable. Where every value must stay in a register: drivers unroll loops over arrays or not, as they like.
  * - `{{NAME}}`: the define's text or number. Not in // comments.
  *
  * A name without a define is an error, so a misspelt switch cannot pass as "off".
@@ -28,6 +30,7 @@ interface Branch {
 }
 
 const DIRECTIVE = /^\s*#(include|if|elif|else|endif)\b(.*)$/;
+const FOR = /^\s*#for\s+(\w+)\s+(\w+)\s*$/;
 const PLACEHOLDER = /\{\{(\w+)\}\}/g;
 const CONDITION = /^(!?)\s*(\w+)$|^(\w+)\s*(==|!=)\s*(\S+)$/;
 
@@ -82,8 +85,10 @@ export function expandShader(
     const branches: Branch[] = [];
     const live = (): boolean => branches.length === 0 || branches[branches.length - 1].live;
 
-    text.split('\n').forEach((line, index) => {
-      const where = `shaders/${file}:${index + 1}`;
+    const lines = text
+      .split('\n')
+      .map((line, index) => ({ text: line, where: `shaders/${file}:${index + 1}` }));
+    unroll(lines, valueOf).forEach(({ text: line, where }) => {
       const directive = DIRECTIVE.exec(stripComment(line));
       if (!directive) {
         if (live()) out.push(substitute(line, where));
@@ -121,6 +126,43 @@ export function expandShader(
   };
 
   return expandFile(`${name}.wgsl`, `shader "${name}"`).join('\n');
+}
+
+interface Line {
+  text: string;
+  where: string;
+}
+
+/** Carries out #for, from the outside in. Looks at branches of #if whether they are taken or not. */
+function unroll(lines: readonly Line[], valueOf: (key: string, where: string) => unknown): Line[] {
+  const out: Line[] = [];
+  for (let at = 0; at < lines.length; at++) {
+    const { text, where } = lines[at];
+    const code = stripComment(text);
+    if (/^\s*#endfor\b/.test(code)) throw new Error(`${where}: #endfor without #for`);
+    if (!/^\s*#for\b/.test(code)) {
+      out.push(lines[at]);
+      continue;
+    }
+    const [, name, times] = FOR.exec(code) ?? [];
+    const count = /^\d+$/.test(times ?? '') ? Number(times) : times && valueOf(times, where);
+    if (typeof count !== 'number')
+      throw new Error(`${where}: got "${code.trim()}", expected #for name COUNT`);
+    let end = at + 1;
+    for (let depth = 1; end < lines.length; end++) {
+      const inner = stripComment(lines[end].text);
+      if (/^\s*#for\b/.test(inner)) depth++;
+      if (/^\s*#endfor\b/.test(inner) && --depth === 0) break;
+    }
+    if (end === lines.length) throw new Error(`${where}: #for without #endfor`);
+    const body = lines.slice(at + 1, end);
+    for (let i = 0; i < count; i++) {
+      const turn = body.map((line) => ({ ...line, text: line.text.replaceAll(`{{${name}}}`, String(i)) }));
+      out.push(...unroll(turn, valueOf));
+    }
+    at = end;
+  }
+  return out;
 }
 
 function stripComment(line: string): string {
