@@ -1,10 +1,15 @@
-/** `nanoflow bench`: throughput, latency and kernels; prints a table and saves it with what is needed to repeat it. */
+/** `nanoflow bench`: throughput, latency, kernels and decode; prints a table and saves it with what is needed to repeat it. */
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { packageRoot } from '../worker/node/client.ts';
-import { benchKernels } from './benchKernels.ts';
+import {
+  type BenchDevice,
+  type DecodeBenchModule,
+  type KernelBenchModule,
+  loadBench,
+} from './benchSource.ts';
 import { describeEngine, describeMachine, deviceName } from './describe.ts';
 import { addEngineOptions, type EngineFlags, loadModel } from './engineOptions.ts';
 import { type Figures, type Load, measure } from './measure.ts';
@@ -22,14 +27,17 @@ interface BenchFlags extends EngineFlags {
 }
 
 export function benchCommand(): Command {
-  const command = new Command('bench').description('measure throughput, latency or kernels').addHelpText(
-    'after',
-    `
+  const command = new Command('bench')
+    .description('measure throughput, latency, kernels or decoding')
+    .addHelpText(
+      'after',
+      `
 Examples:
   nanoflow bench throughput --streams 1,16
   nanoflow bench latency --prompt-tokens 16,128,512 --device cpu
-  nanoflow bench kernels --device webgpu --filter gemm`,
-  );
+  nanoflow bench kernels --device webgpu --filter gemm
+  nanoflow bench decode --shape llama-3.2-1b --streams 1,16,64`,
+    );
   command.addCommand(
     serving('throughput', 'tokens per second of N streams at the same time', {
       streams: '1,4,16',
@@ -45,6 +53,7 @@ Examples:
     }),
   );
   command.addCommand(kernels());
+  command.addCommand(decode());
   return command;
 }
 
@@ -130,21 +139,54 @@ function formatFigures(rows: Figures[]): string {
   );
 }
 
+const line = (text: string): void => void process.stdout.write(`${text}\n`);
+const deviceOption = (): Option =>
+  new Option('--device <kind>', 'where to compute').choices(['auto', 'webgpu', 'cpu']).default('auto');
+
+interface SourceFlags {
+  device: BenchDevice;
+  out?: string;
+  save: boolean;
+}
+
 function kernels(): Command {
   const command = new Command('kernels')
     .description(
       'time, bandwidth and arithmetic of each kernel (needs a clone: the cases are in bench/kernels)',
     )
-    .addOption(
-      new Option('--device <kind>', 'where to compute').choices(['auto', 'webgpu', 'cpu']).default('auto'),
-    )
+    .addOption(deviceOption())
     .option('--filter <text>', 'only cases with this in their name');
-  return addSaveOptions(command).action(
-    async (flags: { device: 'auto' | 'webgpu' | 'cpu'; filter?: string; out?: string; save: boolean }) => {
-      const { device, rows } = await benchKernels(flags, (line) => process.stdout.write(`${line}\n`));
-      await save(flags, 'kernels', device, { unit: 'microseconds: median of one run of the case', rows });
-    },
-  );
+  return addSaveOptions(command).action(async (flags: SourceFlags & { filter?: string }) => {
+    const { runKernelBench } = await loadBench<KernelBenchModule>('kernels');
+    const { device, rows } = await runKernelBench({ ...flags, print: line });
+    await save(flags, 'kernels', device, { unit: 'microseconds: median of one run of the case', rows });
+  });
+}
+
+function decode(): Command {
+  const positive = integer(1);
+  const command = new Command('decode')
+    .description(
+      'a published shape with random weights through the engine alone: tokens per second, and a profile of one step ' +
+        '(needs a clone: bench/serving)',
+    )
+    .addOption(deviceOption())
+    .option('--shape <name>', 'llama-3.2-1b, llama-3-8b or tiny', 'llama-3.2-1b')
+    .option('--streams <list>', 'requests at the same time', integers(1, 4096), [1])
+    .option('--prompt-tokens <n>', 'length of the prompts', positive, 128)
+    .option('--output-tokens <n>', 'tokens of each answer', integer(2), 256)
+    .option('--runs <n>', 'measured runs; figures are medians', integer(1, 1000), 3)
+    .addOption(new Option('--storage <type>').choices(['auto', 'f32', 'f16']).default('auto'));
+  type Flags = SourceFlags & Omit<Parameters<DecodeBenchModule['runDecodeBench']>[0], 'print'>;
+  return addSaveOptions(command).action(async (flags: Flags) => {
+    const { runDecodeBench } = await loadBench<DecodeBenchModule>('serving');
+    const { device, rows, profile } = await runDecodeBench({ ...flags, print: line });
+    await save(flags, `decode-${flags.shape}`, device, {
+      unit: 'output tokens per second; profile in us',
+      rows,
+      profile,
+    });
+  });
 }
 
 /** "webgpu-llvmpipe-llvm-19": a device's name as part of a file's. */

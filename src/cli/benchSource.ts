@@ -1,0 +1,51 @@
+/**
+ * Runs what is in bench/ of a clone. The cases are TypeScript outside of the bundle (they drive the engine's devices,
+ * which the command does not know), so Vite loads them from source; an installed package has neither.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../worker/node/client.ts';
+import { CliError } from './values.ts';
+
+export type BenchDevice = 'auto' | 'webgpu' | 'cpu';
+
+export interface BenchResult {
+  device: { kind: string; name: string };
+  rows: object[];
+}
+
+/** What bench/kernels/index.ts exports. */
+export interface KernelBenchModule {
+  runKernelBench(options: {
+    device: BenchDevice;
+    filter?: string;
+    print: (line: string) => void;
+  }): Promise<BenchResult>;
+}
+
+/** What bench/serving/index.ts exports. */
+export interface DecodeBenchModule {
+  runDecodeBench(options: {
+    device: BenchDevice;
+    shape: string;
+    streams: number[];
+    promptTokens: number;
+    outputTokens: number;
+    runs: number;
+    storage?: 'auto' | 'f32' | 'f16';
+    print: (line: string) => void;
+  }): Promise<BenchResult & { profile: object[] }>;
+}
+
+/** @throws CliError outside of a clone, or without the development packages */
+export async function loadBench<Module>(folder: 'kernels' | 'serving'): Promise<Module> {
+  const root = packageRoot();
+  const file = join(root, 'bench', folder, 'index.ts');
+  if (!existsSync(file))
+    throw new CliError(`${file} is missing: this is measured in a clone of the repository`);
+  const { runnerImport } = await import('vite').catch(() => {
+    throw new CliError('the development packages are missing: run npm ci');
+  });
+  const { module } = await runnerImport<Module>(file, { root, configFile: false, logLevel: 'warn' });
+  return module;
+}
