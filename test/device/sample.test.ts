@@ -22,9 +22,11 @@ import {
   COUNT,
   LOGPROBS_OFF,
   SAMPLE,
+  SAMPLED,
+  SAMPLED_WORDS,
   SAMPLE_WORDS,
+  stepMetaLayout,
 } from '../../src/engine/plan/stepMeta.ts';
-import { SAMPLED, SAMPLED_WORDS, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 import { randomInt, seededRandom, type Random } from './harness.ts';
 
 interface Entry {

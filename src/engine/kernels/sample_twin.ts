@@ -2,8 +2,17 @@
  * Slow twin of the sampling kernel (shaders/sample_chunk.wgsl, sample_row.wgsl): one row after the other, thresholds by
  * sorting. The order of operations is that of plan/stepMeta.ts.
  */
-import { ADJUST, ADJUST_WORDS, COUNT, LOGPROBS_OFF, MAX_TOP_LOGPROBS } from '../plan/stepMeta.ts';
-import { SAMPLE, SAMPLE_WORDS, SAMPLED, SAMPLED_WORDS } from '../plan/stepMeta.ts';
+import {
+  ADJUST,
+  ADJUST_WORDS,
+  COUNT,
+  LOGPROBS_OFF,
+  MAX_TOP_LOGPROBS,
+  SAMPLE,
+  SAMPLED,
+  SAMPLED_WORDS,
+  SAMPLE_WORDS,
+} from '../plan/stepMeta.ts';
 import type { SampleCall } from './calls.ts';
 import type { TwinMemory } from './definition.ts';
 import { gumbelQuad } from './philox.ts';
