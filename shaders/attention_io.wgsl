@@ -112,6 +112,14 @@ fn attention_load_q(query_row: u32, vector: u32) -> AttentionVector {
   return load_{{Q}}x{{WIDTH}}(attention_q[query_row * ATTENTION_VECTORS + vector]) * params.scale;
 }
 
+// The query vector, zeros beyond the row's end.
+fn attention_own_q(query_row: u32, vector: u32) -> AttentionVector {
+  if (vector < ATTENTION_VECTORS) {
+    return attention_load_q(query_row, vector);
+  }
+  return AttentionVector();
+}
+
 // Stores a vector of the result: to the output, or to the item's row of partial results when its tile is split.
 fn attention_store(item: AttentionItem, row: u32, vector: u32, value: AttentionVector) {
   if (item.chunks == 1u) {

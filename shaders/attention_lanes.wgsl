@@ -56,14 +56,6 @@ fn attention_page(item: AttentionItem, token: u32) -> u32 {
   return step_meta[item.page_start + min(token, item.kv_end - 1u) / {{PAGE_SIZE}}u];
 }
 
-// The query vector, zeros beyond the row's end.
-fn attention_own_q(query_row: u32, vector: u32) -> AttentionVector {
-  if (vector < ATTENTION_VECTORS) {
-    return attention_load_q(query_row, vector);
-  }
-  return AttentionVector();
-}
-
 // Packed rows [first, first + ROWS) of the tile.
 fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
   let slot = lane / {{LANES}}u;

@@ -11,7 +11,6 @@ enable subgroups;
 
 const ATTENTION_LANE_ROWS = {{WORKGROUP_SIZE}}u / {{LANES}}u; // rows that the workgroup holds, for each of ROWS
 const ATTENTION_PASS = ATTENTION_LANE_ROWS * {{ROWS}}u;
-const ATTENTION_OWN = (ATTENTION_VECTORS + {{LANES}}u - 1u) / {{LANES}}u;
 
 var<workgroup> attention_keys: array<AttentionVector, {{TOKENS}}u * ATTENTION_VECTORS>;
 var<workgroup> attention_values: array<AttentionVector, {{TOKENS}}u * ATTENTION_VECTORS>;
@@ -52,26 +51,22 @@ fn attention_pass(item: AttentionItem, first: u32, lane: u32) {
   let part = lane % {{LANES}}u;
   let own_row = first + lane / {{LANES}}u;
 
-  var q: array<array<AttentionVector, ATTENTION_OWN>, {{ROWS}}>;
-  var acc: array<array<AttentionVector, ATTENTION_OWN>, {{ROWS}}>;
-  var maximum: array<f32, {{ROWS}}>;
-  var sum: array<f32, {{ROWS}}>;
-  var view: array<vec2<u32>, {{ROWS}}>;
-  for (var r = 0u; r < {{ROWS}}u; r++) {
-    let row = min(own_row + r * ATTENTION_LANE_ROWS, item.rows - 1u);
-    let query_row = attention_query_row(item, row);
-    for (var v = 0u; v < ATTENTION_OWN; v++) {
-      q[r][v] = AttentionVector();
-      if (part + v * {{LANES}}u < ATTENTION_VECTORS) {
-        q[r][v] = attention_load_q(query_row, part + v * {{LANES}}u);
-      }
-      acc[r][v] = AttentionVector();
-    }
-    maximum[r] = ATTENTION_LOWEST;
-    sum[r] = 0.0;
-    view[r] = attention_view(item, row);
-    view[r].y = min(view[r].y, item.kv_end);
-  }
+#for r ROWS
+  let row_{{r}} = own_row + {{r}}u * ATTENTION_LANE_ROWS;
+  let safe_row_{{r}} = min(row_{{r}}, item.rows - 1u);
+  let query_row_{{r}} = attention_query_row(item, safe_row_{{r}});
+  let view_{{r}} = attention_view(item, safe_row_{{r}});
+  var maximum_{{r}} = ATTENTION_LOWEST;
+  var sum_{{r}} = 0.0;
+#for v OWN
+  let q_{{r}}_{{v}} = attention_own_q(query_row_{{r}}, part + {{v}}u * {{LANES}}u);
+  var acc_{{r}}_{{v}} = AttentionVector();
+#endfor
+#endfor
+  // Where the own vectors of a staged token lie; lanes beyond the row's end have a query of zeros.
+#for v OWN
+  let own_{{v}} = min(part + {{v}}u * {{LANES}}u, ATTENTION_VECTORS - 1u);
+#endfor
 
   // What any row of this pass sees, and what all of them do.
   let first_view = attention_view(item, first);
@@ -85,91 +80,91 @@ fn attention_pass(item: AttentionItem, first: u32, lane: u32) {
     attention_stage(item, base, kv_end, lane);
     workgroupBarrier();
 
-    var scores: array<array<f32, {{TOKENS}}>, {{ROWS}}>;
-    for (var t = 0u; t < {{TOKENS}}u; t++) {
-      for (var r = 0u; r < {{ROWS}}u; r++) {
-        scores[r][t] = 0.0;
-      }
-      for (var v = 0u; v < ATTENTION_OWN; v++) {
-        // Lanes beyond the row's end have a query of zeros.
-        let key = attention_keys[t * ATTENTION_VECTORS + min(part + v * {{LANES}}u, ATTENTION_VECTORS - 1u)];
-        for (var r = 0u; r < {{ROWS}}u; r++) {
-          scores[r][t] += dot(q[r][v], key);
-        }
-      }
-    }
+#for t TOKENS
+#for r ROWS
+    var score_{{r}}_{{t}} = 0.0;
+#endfor
+#for v OWN
+    let key_{{t}}_{{v}} = attention_keys[{{t}}u * ATTENTION_VECTORS + own_{{v}}];
+#for r ROWS
+    score_{{r}}_{{t}} += dot(q_{{r}}_{{v}}, key_{{t}}_{{v}});
+#endfor
+#endfor
+#endfor
 #if SUBGROUPS
-    for (var distance = {{LANES}}u / 2u; distance > 0u; distance /= 2u) {
-      for (var r = 0u; r < {{ROWS}}u; r++) {
-        for (var t = 0u; t < {{TOKENS}}u; t++) {
-          scores[r][t] += subgroupShuffleXor(scores[r][t], distance);
-        }
-      }
-    }
+#for s STEPS
+#for t TOKENS
+#for r ROWS
+    score_{{r}}_{{t}} += subgroupShuffleXor(score_{{r}}_{{t}}, 1u << {{s}}u);
+#endfor
+#endfor
+#endfor
 #else
-    for (var r = 0u; r < {{ROWS}}u; r++) {
-      for (var t = 0u; t < {{TOKENS}}u; t++) {
-        attention_shares[(r * {{TOKENS}}u + t) * {{WORKGROUP_SIZE}}u + lane] = scores[r][t];
-      }
-    }
+#for t TOKENS
+#for r ROWS
+    attention_shares[({{r}}u * {{TOKENS}}u + {{t}}u) * {{WORKGROUP_SIZE}}u + lane] = score_{{r}}_{{t}};
+    score_{{r}}_{{t}} = 0.0;
+#endfor
+#endfor
     workgroupBarrier();
-    for (var r = 0u; r < {{ROWS}}u; r++) {
-      for (var t = 0u; t < {{TOKENS}}u; t++) {
-        scores[r][t] = 0.0;
-        for (var other = 0u; other < {{LANES}}u; other++) {
-          scores[r][t] += attention_shares[(r * {{TOKENS}}u + t) * {{WORKGROUP_SIZE}}u + lane - part + other];
-        }
-      }
+    for (var other = lane - part; other < lane - part + {{LANES}}u; other++) {
+#for t TOKENS
+#for r ROWS
+      score_{{r}}_{{t}} += attention_shares[({{r}}u * {{TOKENS}}u + {{t}}u) * {{WORKGROUP_SIZE}}u + other];
+#endfor
+#endfor
     }
 #endif
     if (base < all_start || base + {{TOKENS}}u > all_end) {
-      for (var r = 0u; r < {{ROWS}}u; r++) {
-        for (var t = 0u; t < {{TOKENS}}u; t++) {
-          let visible = base + t >= view[r].x && base + t < view[r].y;
-          scores[r][t] = select(ATTENTION_EMPTY, scores[r][t], visible);
-        }
-      }
+#for t TOKENS
+#for r ROWS
+      score_{{r}}_{{t}} = select(
+        ATTENTION_EMPTY,
+        score_{{r}}_{{t}},
+        base + {{t}}u >= view_{{r}}.x && base + {{t}}u < min(view_{{r}}.y, item.kv_end),
+      );
+#endfor
+#endfor
     }
-    for (var r = 0u; r < {{ROWS}}u; r++) {
-      var larger = maximum[r];
-      for (var t = 0u; t < {{TOKENS}}u; t++) {
-        larger = max(larger, scores[r][t]);
-      }
-      let keep = exp2(maximum[r] - larger);
-      maximum[r] = larger;
-      sum[r] *= keep;
-      for (var v = 0u; v < ATTENTION_OWN; v++) {
-        acc[r][v] *= keep;
-      }
-      for (var t = 0u; t < {{TOKENS}}u; t++) {
-        scores[r][t] = exp2(scores[r][t] - larger);
-        sum[r] += scores[r][t];
-      }
-    }
-    for (var t = 0u; t < {{TOKENS}}u; t++) {
-      for (var v = 0u; v < ATTENTION_OWN; v++) {
-        let value = attention_values[t * ATTENTION_VECTORS + min(part + v * {{LANES}}u, ATTENTION_VECTORS - 1u)];
-        for (var r = 0u; r < {{ROWS}}u; r++) {
-          acc[r][v] += scores[r][t] * value;
-        }
-      }
-    }
+    // Weights of what is not visible are 0: maxima start above ATTENTION_EMPTY.
+#for r ROWS
+    let before_{{r}} = maximum_{{r}};
+#for t TOKENS
+    maximum_{{r}} = max(maximum_{{r}}, score_{{r}}_{{t}});
+#endfor
+    let keep_{{r}} = exp2(before_{{r}} - maximum_{{r}});
+    sum_{{r}} *= keep_{{r}};
+#for t TOKENS
+    let weight_{{r}}_{{t}} = exp2(score_{{r}}_{{t}} - maximum_{{r}});
+    sum_{{r}} += weight_{{r}}_{{t}};
+#endfor
+#for v OWN
+    acc_{{r}}_{{v}} *= keep_{{r}};
+#endfor
+#endfor
+#for t TOKENS
+#for v OWN
+    let value_{{t}}_{{v}} = attention_values[{{t}}u * ATTENTION_VECTORS + own_{{v}}];
+#for r ROWS
+    acc_{{r}}_{{v}} += weight_{{r}}_{{t}} * value_{{t}}_{{v}};
+#endfor
+#endfor
+#endfor
   }
 
-  for (var r = 0u; r < {{ROWS}}u; r++) {
-    let row = own_row + r * ATTENTION_LANE_ROWS;
-    if (row < item.rows) {
-      let inverse = attention_inverse(sum[r]);
-      for (var v = 0u; v < ATTENTION_OWN; v++) {
-        if (part + v * {{LANES}}u < ATTENTION_VECTORS) {
-          attention_store(item, row, part + v * {{LANES}}u, acc[r][v] * inverse);
-        }
-      }
-      if (part == 0u) {
-        attention_store_lse(item, row, maximum[r], sum[r]);
-      }
+#for r ROWS
+  if (row_{{r}} < item.rows) {
+    let inverse_{{r}} = attention_inverse(sum_{{r}});
+#for v OWN
+    if (part + {{v}}u * {{LANES}}u < ATTENTION_VECTORS) {
+      attention_store(item, row_{{r}}, part + {{v}}u * {{LANES}}u, acc_{{r}}_{{v}} * inverse_{{r}});
+    }
+#endfor
+    if (part == 0u) {
+      attention_store_lse(item, row_{{r}}, maximum_{{r}}, sum_{{r}});
     }
   }
+#endfor
 }
 
 #include "lib/main.wgsl"

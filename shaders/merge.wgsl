@@ -1,6 +1,6 @@
 // Merge of partial attention results: a merged row (token, head) has one partial row for each KV chunk of its tile.
 // out = sum_i 2^(lse_i - max) partial_i / sum_i 2^(lse_i - max); zeros when no chunk saw a KV token.
-// Defines: OUT (f32 or f16), HEAD_DIM, WIDTH (4 or 2 elements a vector). An invocation owns a vector of a merged row.
+// Defines: OUT (f32 or f16), HEAD_DIM, WIDTH (4 or 2 elements a vector), BATCH. An invocation owns a vector of a merged row.
 #include "lib/storage.wgsl"
 #include "lib/meta.wgsl"
 
@@ -25,18 +25,35 @@ fn run(group: u32, groups: u32, lane: u32) {
     let vector = i - row * MERGE_VECTORS;
     let first = step_meta[params.indptr_at + row];
     let end = step_meta[params.indptr_at + row + 1u];
+    // BATCH partial rows at a time: their loads are in flight together.
     var largest = MERGE_EMPTY;
-    for (var partial = first; partial < end; partial++) {
-      largest = max(largest, merge_lse[partial]);
-    }
     var sum = 0.0;
     var value = vec{{WIDTH}}<f32>();
-    if (largest > MERGE_EMPTY) {
-      for (var partial = first; partial < end; partial++) {
-        let weight = exp2(merge_lse[partial] - largest);
-        sum += weight;
-        value += weight * merge_partial[partial * MERGE_VECTORS + vector];
-      }
+    for (var partial = first; partial < end; partial += {{BATCH}}u) {
+      let before = largest;
+#for i BATCH
+      // Beyond the end the last one is read again, with weight 0.
+      let at_{{i}} = min(partial + {{i}}u, end - 1u);
+      let lse_{{i}} = merge_lse[at_{{i}}];
+      let row_{{i}} = merge_partial[at_{{i}} * MERGE_VECTORS + vector];
+#endfor
+#for i BATCH
+      largest = max(largest, lse_{{i}});
+#endfor
+      let keep = exp2(before - largest);
+      sum *= keep;
+      value *= keep;
+#for i BATCH
+      let weight_{{i}} = select(
+        0.0,
+        exp2(lse_{{i}} - largest),
+        partial + {{i}}u < end && lse_{{i}} > MERGE_EMPTY,
+      );
+      sum += weight_{{i}};
+      value += weight_{{i}} * row_{{i}};
+#endfor
+    }
+    if (sum > 0.0) {
       value = value / sum;
     }
     merge_out[step_meta[params.rows_at + row] * MERGE_VECTORS + vector] = store_{{OUT}}x{{WIDTH}}(value);

@@ -115,17 +115,44 @@ describe('plan, twin and merge together', () => {
 });
 
 /** Facts that make the choosers take each kernel on whatever adapter the test has. */
-const KERNELS: Record<string, (target: DeviceTarget['features']) => Partial<DeviceTarget>> = {
-  'lanes on a software adapter': (features) => ({ software: true, features }),
-  'software adapter without subgroups': (features) => ({
-    software: true,
-    features: { ...features, subgroups: false },
-  }),
-  'lanes on a GPU': (features) => ({ software: false, features }),
-  'tile with subgroups': (features) => ({ software: false, features }),
-  'tile without subgroups': (features) => ({ software: false, features: { ...features, subgroups: false } }),
-};
 const FEATURES = { f16: false, subgroups: true, subgroupMatrix: false, timestamps: false };
+const NO_SUBGROUPS = { ...FEATURES, subgroups: false };
+// Little workgroup memory makes the staged tile small: software adapters compile a large one for a minute.
+const LIMITS = {
+  maxStorageBuffers: 8,
+  maxBindingBytes: 2 ** 27,
+  maxBufferBytes: 2 ** 28,
+  maxWorkgroupBytes: 640,
+  maxInvocations: 256,
+  maxWorkgroups: 65535,
+};
+const KERNELS: { name: string; facts: Partial<DeviceTarget>; tiles: readonly number[]; quick?: boolean }[] = [
+  { name: 'lanes on a software adapter', facts: { software: true, features: FEATURES }, tiles: [16, 128] },
+  {
+    name: 'software adapter without subgroups',
+    facts: { software: true, features: NO_SUBGROUPS },
+    tiles: [16, 128],
+    quick: true,
+  },
+  {
+    name: 'lanes on a GPU',
+    facts: { software: false, features: FEATURES, limits: LIMITS },
+    tiles: [16],
+    quick: true,
+  },
+  {
+    name: 'tile with subgroups',
+    facts: { software: false, features: FEATURES, limits: LIMITS },
+    tiles: [128],
+    quick: true,
+  },
+  {
+    name: 'tile without subgroups',
+    facts: { software: false, features: NO_SUBGROUPS, limits: LIMITS },
+    tiles: [16, 128],
+    quick: true,
+  },
+];
 
 async function compareTile(
   options: BatchOptions,
@@ -172,44 +199,39 @@ const MIXED: [number, number][] = [
   [37, 5],
 ];
 
-for (const [name, target] of Object.entries(KERNELS)) {
-  const facts = target(FEATURES);
-  // Small head dimensions on the test's software adapter: its compiler takes seconds for a kernel of large ones.
-  const shapes: (Omit<BatchOptions, 'lengths'> & { tile: 16 | 128 })[] = [
-    { tile: 16, heads: 8, kvHeads: 4, headDim: 32, pageSize: 16, planned: 4 },
-    {
-      tile: 16,
-      heads: 3,
-      kvHeads: 1,
-      headDim: 64,
-      pageSize: 16,
-      planned: 64,
-      q: 'f16',
-      kv: 'f16',
-      out: 'f16',
-    },
-    { tile: 16, heads: 6, kvHeads: 2, headDim: 20, pageSize: 1, planned: 5, kv: 'f16', slidingWindow: 40 },
-    { tile: 16, heads: 7, kvHeads: 1, headDim: 6, pageSize: 3, planned: 2, q: 'f16', kv: 'f16', out: 'f16' },
-    { tile: 16, heads: 3, kvHeads: 3, headDim: 24, pageSize: 32, planned: 30, slidingWindow: 7 },
-    { tile: 128, heads: 8, kvHeads: 4, headDim: 32, pageSize: 16, planned: 4 },
-    {
-      tile: 128,
-      heads: 4,
-      kvHeads: 1,
-      headDim: 32,
-      pageSize: 16,
-      planned: 7,
-      q: 'f16',
-      kv: 'f16',
-      out: 'f16',
-    },
-    { tile: 128, heads: 5, kvHeads: 1, headDim: 14, pageSize: 3, planned: 2, kv: 'f16', slidingWindow: 50 },
-    { tile: 128, heads: 2, kvHeads: 2, headDim: 40, pageSize: 1, planned: 20, out: 'f16' },
-  ];
+type Shape = Omit<BatchOptions, 'lengths'> & { tile: 16 | 128; slow?: boolean };
+
+// Small head dimensions and groups where the software adapter's compiler would take long; `slow` ones only on its own
+// variant.
+const HALF = { q: 'f16', kv: 'f16', out: 'f16' } as const;
+const SHAPES: Shape[] = [
+  { tile: 16, heads: 4, kvHeads: 2, headDim: 16, pageSize: 16, planned: 4 },
+  { tile: 16, heads: 8, kvHeads: 4, headDim: 32, pageSize: 16, planned: 4, slow: true },
+  { tile: 16, heads: 3, kvHeads: 1, headDim: 64, pageSize: 16, planned: 64, ...HALF, slow: true },
+  { tile: 16, heads: 2, kvHeads: 2, headDim: 24, pageSize: 1, planned: 5, ...HALF, slidingWindow: 40 },
+  {
+    tile: 16,
+    heads: 6,
+    kvHeads: 2,
+    headDim: 20,
+    pageSize: 1,
+    planned: 5,
+    kv: 'f16',
+    slidingWindow: 40,
+    slow: true,
+  },
+  { tile: 16, heads: 7, kvHeads: 1, headDim: 6, pageSize: 3, planned: 2, ...HALF },
+  { tile: 16, heads: 3, kvHeads: 3, headDim: 24, pageSize: 32, planned: 30, slidingWindow: 7 },
+  { tile: 128, heads: 4, kvHeads: 2, headDim: 32, pageSize: 16, planned: 4 },
+  { tile: 128, heads: 4, kvHeads: 1, headDim: 32, pageSize: 16, planned: 7, ...HALF, slow: true },
+  { tile: 128, heads: 5, kvHeads: 1, headDim: 14, pageSize: 3, planned: 2, kv: 'f16', slidingWindow: 50 },
+  { tile: 128, heads: 2, kvHeads: 2, headDim: 40, pageSize: 1, planned: 20, out: 'f16' },
+];
+
+for (const { name, facts, tiles, quick } of KERNELS) {
   describe(`attention, ${name}`, () => {
-    shapes.forEach(({ tile, ...shape }, index) => {
-      if (name === 'lanes on a GPU' && tile === 128) return; // the chooser takes tile
-      if (name === 'tile with subgroups' && tile === 16) return; // the chooser takes lanes
+    SHAPES.forEach(({ tile, slow, ...shape }, index) => {
+      if (!tiles.includes(tile) || (quick && slow)) return;
       const lengths = tile === 16 ? DECODE : MIXED;
       const { q = 'f32', kv = 'f32', out = 'f32' } = shape;
       const text = `${tile} rows, ${shape.heads}/${shape.kvHeads} heads of ${shape.headDim}, page ${shape.pageSize}`;

@@ -23,7 +23,7 @@ export interface AttentionVariant {
 }
 
 const MAX_HEAD_DIM = 256;
-/** Workgroup memory that every device has. */
+/** Workgroup memory that every device has; more would cost resident workgroups. */
 const WORKGROUP_BYTES = 16384;
 
 /** Smallest power of two >= n. */
@@ -68,7 +68,8 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
   const rows = tile === 128 && shuffled ? 2 : 1;
   const workgroupSize = Math.min(256, Math.max(64, (tile / rows) * wanted));
   const tokenBytes = 2 * headDim * 4 + (shuffled ? 0 : workgroupSize * rows * 4);
-  const tokens = Math.min(shuffled ? 16 : 4, Math.floor(WORKGROUP_BYTES / tokenBytes));
+  const room = Math.floor(Math.min(WORKGROUP_BYTES, target.limits.maxWorkgroupBytes) / tokenBytes);
+  const tokens = Math.max(1, Math.min(shuffled ? 16 : 4, room));
   return {
     shader: 'attention_tile',
     defines: {
@@ -77,6 +78,8 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       WORKGROUP_SIZE: workgroupSize,
       SUBGROUPS: shuffled,
       LANES: wanted,
+      STEPS: Math.log2(wanted),
+      OWN: Math.ceil(headDim / width / wanted),
       ROWS: rows,
       TOKENS: tokens,
     },
@@ -194,10 +197,12 @@ const SHAPES = [
   { headDim: 256, group: 7, Q: 'f32', KV: 'f32', OUT: 'f32' },
 ] as const;
 
+const limits = { maxWorkgroupBytes: WORKGROUP_BYTES } as DeviceTarget['limits'];
+
 export const variantDefines: Variant[] = TARGETS.flatMap(({ software, subgroups, subgroupSize }) =>
   SHAPES.flatMap(({ headDim, group, Q, KV, OUT }) =>
     ([16, 128] as const).map((tile) => {
-      const target = { software, subgroupSize, features: { subgroups } } as DeviceTarget;
+      const target = { software, subgroupSize, features: { subgroups }, limits } as DeviceTarget;
       const { shader, defines } = choose({ tile, headDim, group, kvType: KV }, target);
       const shape = { Q, KV, OUT, HEAD_DIM: headDim, GROUP: group, PAGE_SIZE: 16, TILE: tile };
       return { shader, defines: { ...defines, ...shape, WINDOW: group === 4 } };

@@ -16,7 +16,13 @@ function launches(call: MergeCall, target: DeviceTarget): Launch[] {
     {
       shader: 'merge',
       variant: `${out.dtype} d${headDim}`,
-      defines: { WORKGROUP_SIZE, OUT: out.dtype, HEAD_DIM: headDim, WIDTH: width },
+      defines: {
+        WORKGROUP_SIZE,
+        OUT: out.dtype,
+        HEAD_DIM: headDim,
+        WIDTH: width,
+        BATCH: target.software ? 2 : 8,
+      },
       bindings: [
         { view: call.meta, access: 'read' },
         { view: call.partialOut, access: 'read' },
@@ -63,4 +69,5 @@ export const variantDefines: Variant[] = combine({
   OUT: ['f32', 'f16'],
   HEAD_DIM: [20, 128],
   WIDTH: [4, 2],
+  BATCH: [2, 8],
 }).map((defines) => ({ shader: 'merge', defines }));
