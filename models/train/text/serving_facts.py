@@ -1,5 +1,6 @@
 """What the model knows of LLM serving. Data only: concepts with the sides that questions ask about, pairs to tell
-apart, and questions with answers of their own. Long because it is a fact base, one entry a line group."""
+apart, and questions with answers of their own. 
+justify: a fact base, one entry a group of lines; code would not make it shorter."""
 
 # name(s) | what | how | why | limit | simple. Fields are alternatives joined by " / " where there are several.
 CONCEPTS = [

@@ -1,4 +1,6 @@
-"""Small talk: greetings, feelings, thanks, jokes, who the model is, and what it remembers within a chat."""
+"""Small talk: greetings, feelings, thanks, jokes, who the model is, and what it remembers within a chat.
+
+justify: mostly lists of phrases, one a line."""
 
 import random
 
