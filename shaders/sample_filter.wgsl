@@ -11,7 +11,7 @@ const SAMPLE_LIST = 384u; // at most SAMPLE_BINS; at least vocabulary / SAMPLE_B
 const SAMPLE_SEGMENTS = 32u;
 const SAMPLE_SEGMENT = SAMPLE_BINS / SAMPLE_SEGMENTS;
 
-// Histograms; while a list is ranked: what comes before each of its tokens.
+// Histograms.
 var<workgroup> sample_count: array<atomic<u32>, SAMPLE_BINS>;
 var<workgroup> sample_mass_low: array<atomic<u32>, SAMPLE_BINS>;
 var<workgroup> sample_mass_high: array<atomic<u32>, SAMPLE_BINS>;
@@ -118,12 +118,13 @@ fn sample_find(by_mass: u32, wanted: vec2<u32>, count_before: u32, mass_before: 
   return found;
 }
 
-// share * total, at least 1 so that the first token always stays.
+// share * total: at least 1, so that the first token always stays, and at most the total.
 fn sample_share(total: vec2<u32>, share: f32) -> vec2<u32> {
   let wanted = (f32(total.y) * 4294967296.0 + f32(total.x)) * clamp(share, 0.0, 1.0);
   let high = floor(wanted * 2.3283064365386963e-10);
   let low = u32(wanted - high * 4294967296.0);
-  return vec2<u32>(select(low, max(low, 1u), high == 0.0), u32(high));
+  let result = vec2<u32>(select(low, max(low, 1u), high == 0.0), u32(high));
+  return select(result, total, sample_less64(total, result));
 }
 
 // The part of the interval that falls into a bin, with new bins: by key while several keys are left, then by id.

@@ -2,15 +2,17 @@
 // whole row, and looks up log-probabilities, rank and best tokens of the raw logits.
 //
 // A row goes through phases: each is a piece of parallel work, a reduction, and a decision of invocation 0 about the
-// next phase. (One loop with one place for each kind of access, because what a software adapter compiles grows with
+// next phase. justify: one loop, so one file. (One loop with one place for each kind of access, because what a software adapter compiles grows with
 // the number of loads, atomics and barriers in the text.)
 //
 //   MERGE, MERGE_SUMS             chunks' results; rows without thresholds have their token now
 //   QUADS                         a bound for top-k
-//   GATHER, RANK, LIST_DRAW       usual case: few tokens can be left; they are ranked against each other
-//   HISTOGRAM.., BORDER, RANK     otherwise: narrows down the last token that is left, once for top-k, once for top-p
-//   DRAW                          and draws among those before it
-//   RAW, COUNT, TOP..             log-probabilities
+//   GATHER                        a list of the tokens that can be left; usually it holds them all, and the phases
+//                                 below look at the list alone instead of the row
+//   HISTOGRAM.., BORDER, RANK     finds the last token that is left, once for top-k, once for top-p (BORDER gathers
+//                                 the tokens around it when the list is not complete; a short list is only ranked)
+//   DRAW                          draws among the tokens up to it
+//   RAW, COUNT, TOP               log-probabilities
 #include "sample_common.wgsl"
 #include "sample_filter.wgsl"
 
@@ -32,10 +34,11 @@ const SAMPLE_BORDER = 5u;
 const SAMPLE_DRAW = 6u;
 const SAMPLE_COUNT = 7u;
 const SAMPLE_RANK = 8u;
-const SAMPLE_LIST_DRAW = 9u;
-const SAMPLE_RAW = 10u;
-const SAMPLE_TOP = 11u;
-const SAMPLE_DONE = 12u;
+const SAMPLE_RAW = 9u;
+const SAMPLE_TOP = 10u;
+const SAMPLE_DONE = 11u;
+
+const SAMPLE_SHORT_LIST = 64u; // ranked without a histogram
 
 struct SampleState {
   phase: u32,
@@ -44,18 +47,14 @@ struct SampleState {
   rank: u32,
   most: f32, // largest adjusted logit
   raw_sum: vec2<f32>, // of the raw logits: largest, sum of exp(logit - largest)
-  mass: f32, // sum of exp(-distance), about
   last_bin: u32, // gathered bins
   length: u32, // of the list
-  narrow: u32, // 0: the list holds all tokens that may be left, 1: those around the border
+  complete: u32, // the list holds all tokens that can be left
   by_mass: u32, // the border is where the mass, not the count, reaches `wanted`
   wanted: vec2<u32>,
-  total: vec2<u32>, // mass of all tokens, or of those that top-k left
   before_count: u32, // of the interval
   before_mass: vec2<u32>,
   interval: SampleInterval,
-  tops: u32, // best tokens found so far
-  top: SampleBest, // and the last of them
 }
 var<workgroup> sample_state: SampleState;
 
@@ -100,9 +99,9 @@ fn sample_row(row_index: u32, lane: u32) {
     if (state.phase >= SAMPLE_QUADS && state.phase <= SAMPLE_COUNT) {
       mine = sample_pass(row_index, row, state, scale, lane);
     } else if (state.phase == SAMPLE_RANK) {
-      mine = sample_rank(row, state, lane);
-    } else if (state.phase == SAMPLE_LIST_DRAW) {
-      mine = sample_list_draw(row, state, scale, lane);
+      sample_rank(state, scale, lane);
+    } else if (state.phase == SAMPLE_TOP) {
+      sample_top(row_index, row.top_logprobs, state.raw_sum, lane);
     } else if (state.phase != SAMPLE_RAW) {
       mine = sample_of_chunks(row_index, row, state, lane);
     }
@@ -153,50 +152,74 @@ fn sample_result(best: SampleBest, sum: vec2<u32>) -> vec4<u32> {
   return vec4<u32>(bitcast<u32>(best.score), best.token, sum);
 }
 
-// MERGE, MERGE_SUMS: the chunks' results. TOP: the best of the chunks' best tokens behind the last one found.
+// MERGE, MERGE_SUMS: the chunks' results.
 fn sample_of_chunks(row_index: u32, row: SampleRow, state: SampleState, lane: u32) -> vec4<u32> {
-  let places = select(1u, row.top_logprobs, state.phase == SAMPLE_TOP);
-  var mine = sample_result(SampleBest(SAMPLE_ABSENT, select(0u, SAMPLE_NONE, places > 1u)), vec2<u32>(0u));
-  if (state.phase == SAMPLE_MERGE_SUMS) {
+  let sums = state.phase == SAMPLE_MERGE_SUMS;
+  var mine = sample_result(SampleBest(SAMPLE_ABSENT, 0u), vec2<u32>(0u));
+  if (sums) {
     mine = bitcast<vec4<u32>>(vec4<f32>(SAMPLE_ABSENT, 0.0, SAMPLE_ABSENT, 0.0));
   }
-  for (var at = lane; at < params.chunks * places; at += SAMPLE_LANES) {
-    let chunk = at / places;
-    let place = at % places;
-    let unit = row_index * params.chunks + chunk;
-    var word = unit * SAMPLE_PARTIAL_WORDS + SAMPLE_PARTIAL_TOKEN;
-    var score_word = unit * SAMPLE_PARTIAL_WORDS + SAMPLE_PARTIAL_SCORE;
-    if (state.phase == SAMPLE_TOP) {
-      if (chunk * params.chunk + place >= params.vocab) {
-        continue;
-      }
-      word = params.top + unit * SAMPLE_TOP_WORDS + place;
-      score_word = word + MAX_TOP_LOGPROBS;
+  for (var chunk = lane; chunk < params.chunks; chunk += SAMPLE_LANES) {
+    let at = (row_index * params.chunks + chunk) * SAMPLE_PARTIAL_WORDS;
+    let score = scratch[at + SAMPLE_PARTIAL_SCORE];
+    var other = vec4<u32>(score, scratch[at + SAMPLE_PARTIAL_TOKEN], 0u, 0u);
+    if (sums) {
+      let raw = vec2<u32>(scratch[at + SAMPLE_PARTIAL_RAW_MAX], scratch[at + SAMPLE_PARTIAL_RAW_SUM]);
+      other = vec4<u32>(raw, score, scratch[at + SAMPLE_PARTIAL_MASS]);
     }
-    var other = vec4<u32>(scratch[score_word], scratch[word], 0u, 0u);
-    if (state.phase == SAMPLE_MERGE_SUMS) {
-      let sums = unit * SAMPLE_PARTIAL_WORDS;
-      let raw = vec2<u32>(scratch[sums + SAMPLE_PARTIAL_RAW_MAX], scratch[sums + SAMPLE_PARTIAL_RAW_SUM]);
-      other = vec4<u32>(raw, other.x, scratch[sums + SAMPLE_PARTIAL_MASS]);
-    } else if (state.phase == SAMPLE_TOP) {
-      let score = bitcast<f32>(other.x);
-      if (score > state.top.score || (score == state.top.score && other.y <= state.top.token)) {
-        continue;
-      }
-    }
-    mine = sample_combine(mine, other, state.phase == SAMPLE_MERGE_SUMS, vec2<f32>(1.0, row.inverse_temperature));
+    mine = sample_combine(mine, other, sums, vec2<f32>(1.0, row.inverse_temperature));
   }
   return mine;
 }
 
-// One pass over the row.
+// TOP: writes the best `count` tokens out of the chunks' best; each is put where the number of better ones says.
+fn sample_top(row_index: u32, count: u32, raw_sum: vec2<f32>, lane: u32) {
+  let total = params.chunks * count;
+  for (var i = lane; i < total; i += SAMPLE_LANES) {
+    let own = sample_top_at(row_index, count, i);
+    var place = 0u;
+    for (var j = 0u; j < total && place < count; j++) {
+      let other = sample_top_at(row_index, count, j);
+      place += select(0u, 1u, other.score > own.score || (other.score == own.score && other.token < own.token));
+    }
+    if (place < count && own.token != SAMPLE_NONE) {
+      let out = row_index * SAMPLED_WORDS + place;
+      sampled[out + SAMPLED_TOP_TOKENS] = own.token;
+      sampled[out + SAMPLED_TOP_LOGPROBS] = bitcast<u32>(sample_logprob(own.score, raw_sum));
+    }
+  }
+}
+
+// The i-th of the chunks' best tokens, `count` of each chunk; nothing where a chunk has fewer tokens.
+fn sample_top_at(row_index: u32, count: u32, i: u32) -> SampleBest {
+  let chunk = i / count;
+  let place = i % count;
+  if (chunk * params.chunk + place >= params.vocab) {
+    return SampleBest(SAMPLE_ABSENT, SAMPLE_NONE);
+  }
+  let word = params.top + (row_index * params.chunks + chunk) * SAMPLE_TOP_WORDS + place;
+  return SampleBest(bitcast<f32>(scratch[word + MAX_TOP_LOGPROBS]), scratch[word]);
+}
+
+// One pass over the row, or over the list where it is complete.
 fn sample_pass(row_index: u32, row: SampleRow, state: SampleState, scale: SampleScale, lane: u32) -> vec4<u32> {
   let masses = row.top_p < 1.0;
   let farthest = sample_farthest(row);
   var best = SampleBest(SAMPLE_ABSENT, 0u);
   var sum = vec2<u32>(0u);
-  for (var token = lane * 4u; token < params.vocab; token += SAMPLE_LANES * 4u) {
-    var values = sample_row_load(row_index, token);
+  let listed = state.complete > 0u && state.phase != SAMPLE_COUNT;
+  let items = select((params.vocab + 3u) / 4u, state.length, listed);
+  for (var item = lane; item < items; item += SAMPLE_LANES) {
+    var token = item * 4u;
+    var end = token + 4u;
+    var values = vec4<f32>(SAMPLE_ABSENT);
+    if (listed) {
+      token = sample_list_token[item];
+      end = token + 1u;
+      values.x = sample_value(sample_list_key[item]);
+    } else {
+      values = sample_row_load(row_index, token);
+    }
     if (state.phase == SAMPLE_COUNT) {
       let ones = select(vec4<u32>(0u), vec4<u32>(1u), values > vec4<f32>(state.raw));
       sum.x += (ones.x + ones.y) + (ones.z + ones.w);
@@ -216,8 +239,11 @@ fn sample_pass(row_index: u32, row: SampleRow, state: SampleState, scale: Sample
         continue;
       }
       noise = sample_noise(row.seed, row.counter, token / 4u);
+      if (listed) {
+        noise.x = noise[token % 4u];
+      }
     }
-    for (var id = token; id < token + 4u; id++) {
+    for (var id = token; id < end; id++) {
       let value = values.x;
       let mass = sample_mass(scale, value);
       let bin = sample_bin(scale, state.interval, value, id);
@@ -257,58 +283,34 @@ fn sample_farthest(row: SampleRow) -> f32 {
   return select(f32(SAMPLE_BINS), max(-log(row.min_p), 0.0), row.min_p > 0.0);
 }
 
-// RANK: for each token of the list how many tokens, and what mass, come before it. The sum is the mass that top-k
-// leaves. Around a border, the token at which count or mass reaches what is wanted becomes the cut.
-fn sample_rank(row: SampleRow, state: SampleState, lane: u32) -> vec4<u32> {
-  var sum = vec2<u32>(0u);
+// RANK: compares the listed tokens of the interval with each other; the one at which count or mass reaches what is
+// wanted becomes the cut.
+fn sample_rank(state: SampleState, scale: SampleScale, lane: u32) {
   for (var i = lane; i < state.length; i += SAMPLE_LANES) {
     let key = sample_list_key[i];
     let token = sample_list_token[i];
-    let own = vec2<u32>(sample_list_mass[i], 0u);
+    if (sample_bin(scale, state.interval, sample_value(key), token) >= SAMPLE_BINS) {
+      continue;
+    }
     var count = state.before_count;
     var mass = state.before_mass;
     for (var j = 0u; j < state.length; j++) {
       let other = sample_list_key[j];
-      if (other > key || (other == key && sample_list_token[j] < token)) {
+      let other_token = sample_list_token[j];
+      // What comes before the interval is in before_count already.
+      let inside = other <= state.interval.key_high && other_token >= state.interval.token_low;
+      if (inside && (other > key || (other == key && other_token < token))) {
         count++;
         mass = sample_add64(mass, vec2<u32>(sample_list_mass[j], 0u));
       }
     }
-    if (count < row.top_k) {
-      sum = sample_add64(sum, own);
-    }
-    let with_own = sample_add64(mass, own);
+    let with_own = sample_add64(mass, vec2<u32>(sample_list_mass[i], 0u));
     let before = select(vec2<u32>(count, 0u), mass, state.by_mass > 0u);
     let with_it = select(vec2<u32>(count + 1u, 0u), with_own, state.by_mass > 0u);
-    if (state.narrow > 0u && sample_less64(before, state.wanted) && !sample_less64(with_it, state.wanted)) {
+    if (sample_less64(before, state.wanted) && !sample_less64(with_it, state.wanted)) {
       sample_cut = SampleCut(key, token, with_own);
     }
-    atomicStore(&sample_count[i], count);
-    atomicStore(&sample_mass_low[i], mass.x);
-    atomicStore(&sample_mass_high[i], mass.y);
   }
-  return sample_result(SampleBest(SAMPLE_ABSENT, 0u), sum);
-}
-
-// LIST_DRAW: draws among the tokens of the list that the thresholds leave.
-fn sample_list_draw(row: SampleRow, state: SampleState, scale: SampleScale, lane: u32) -> vec4<u32> {
-  let farthest = sample_farthest(row);
-  let wanted = sample_share(state.total, row.top_p);
-  var best = SampleBest(SAMPLE_ABSENT, 0u);
-  for (var i = lane; i < state.length; i += SAMPLE_LANES) {
-    let count = atomicLoad(&sample_count[i]);
-    let mass = vec2<u32>(atomicLoad(&sample_mass_low[i]), atomicLoad(&sample_mass_high[i]));
-    let value = sample_value(sample_list_key[i]);
-    let left = (row.top_k == 0u || count < row.top_k) && (row.top_p >= 1.0 || sample_less64(mass, wanted)) &&
-      (scale.most - value) * scale.inverse_temperature <= farthest;
-    if (left || count == 0u) {
-      let token = sample_list_token[i];
-      let noise = sample_noise(row.seed, row.counter, token / 4u);
-      let score = value * scale.inverse_temperature + noise[token % 4u];
-      best = sample_better(best, SampleBest(score, token));
-    }
-  }
-  return sample_result(best, vec2<u32>(0u));
 }
 
 // RAW: the raw logit that the first stage kept of the drawn token, if it was adjusted. COUNT: adjusted tokens count with
@@ -339,62 +341,58 @@ fn sample_next(row_index: u32, row: SampleRow, state: SampleState, scale: Sample
   var next = state;
   let use_top_k = row.top_k > 0u;
   let use_top_p = row.top_p < 1.0;
-  let out = row_index * SAMPLED_WORDS;
+  let filtered = row.mode == SAMPLE_MODE_FILTERED;
   var has_token = false; // the token was found in this phase
-  var cut = false; // the last token that is left was found in this phase
+  var has_cut = false; // the last token that is left was found in this phase
+  var search = false; // the next phase starts to look for it
 
   switch (state.phase) {
     case SAMPLE_MERGE: {
       next.most = bitcast<f32>(total.x);
       next.token = total.y;
       next.phase = SAMPLE_MERGE_SUMS;
-      next.top = SampleBest(-SAMPLE_ABSENT, 0u);
-      next.interval = sample_everything();
-      has_token = !row.logprobs && (row.mode != SAMPLE_MODE_FILTERED || next.most == SAMPLE_ABSENT);
+      has_token = !row.logprobs && (!filtered || next.most == SAMPLE_ABSENT);
     }
     case SAMPLE_MERGE_SUMS: {
       next.raw_sum = bitcast<vec2<f32>>(total.xy);
-      next.mass = bitcast<f32>(total.w);
-      has_token = row.mode != SAMPLE_MODE_FILTERED || state.most == SAMPLE_ABSENT;
+      has_token = !filtered || state.most == SAMPLE_ABSENT;
+      next.last_bin = SAMPLE_BINS - 1u;
+      next.phase = SAMPLE_GATHER;
       if (use_top_k) {
         next.phase = SAMPLE_QUADS;
-      } else {
+      } else if (use_top_p) {
         // Tokens of probability below (1 - p) / vocab are together less than 1 - p: none of them is needed.
-        let least = 0.99 * (1.0 - row.top_p) / f32(params.vocab) * next.mass;
-        let needed = u32(-log(clamp(least, 1e-30, 1.0)) * SAMPLE_BINS_PER_UNIT) + 1u;
-        next.last_bin = select(SAMPLE_BINS - 1u, min(needed, SAMPLE_BINS - 1u), use_top_p);
+        let least = 0.99 * (1.0 - row.top_p) / f32(params.vocab) * bitcast<f32>(total.w);
+        next.last_bin = u32(-log(clamp(least, 1e-30, 1.0)) * SAMPLE_BINS_PER_UNIT) + 1u;
       }
     }
     case SAMPLE_QUADS: {
       // Where the count of quads reaches k there are at least k tokens.
-      let found = sample_find(0u, vec2<u32>(row.top_k, 0u), 0u, vec2<u32>(0u));
-      next.last_bin = min(found.bin, SAMPLE_BINS - 1u);
+      next.last_bin = sample_find(0u, vec2<u32>(row.top_k, 0u), 0u, vec2<u32>(0u)).bin;
+      next.phase = SAMPLE_GATHER;
     }
     case SAMPLE_GATHER: {
-      next.total = total.zw;
       next.length = atomicLoad(&sample_list_length);
-      next.phase = SAMPLE_RANK;
-      if (next.length > SAMPLE_LIST) {
-        next.narrow = 1u;
-        next.phase = SAMPLE_HISTOGRAM;
-        next.by_mass = select(1u, 0u, use_top_k);
-        next.wanted = select(sample_share(total.zw, row.top_p), vec2<u32>(row.top_k, 0u), use_top_k);
-        sample_cut = SampleCut(0u, SAMPLE_NONE, total.zw);
-        if (!use_top_k && !use_top_p) {
-          next.phase = SAMPLE_DRAW;
-        }
-      }
+      next.complete = select(0u, 1u, next.length <= SAMPLE_LIST);
+      next.by_mass = select(1u, 0u, use_top_k);
+      next.wanted = select(sample_share(total.zw, row.top_p), vec2<u32>(row.top_k, 0u), use_top_k);
+      next.phase = SAMPLE_DRAW;
+      search = use_top_k || use_top_p;
+      sample_cut = SampleCut(0u, SAMPLE_NONE, total.zw);
     }
     case SAMPLE_HISTOGRAM: {
       let found = sample_find(state.by_mass, state.wanted, state.before_count, state.before_mass);
       next.before_count = found.count;
       next.before_mass = found.mass;
-      // What comes before a bin that was not found is all.
-      sample_cut = SampleCut(0u, SAMPLE_NONE, found.mass);
-      cut = found.bin == SAMPLE_BINS;
-      next.interval = sample_narrow(scale, state.interval, min(found.bin, SAMPLE_BINS - 1u));
-      next.last_bin = SAMPLE_BINS - 1u;
-      if (found.inside <= SAMPLE_LIST) {
+      has_cut = found.bin == SAMPLE_BINS;
+      if (has_cut) {
+        sample_cut = SampleCut(0u, SAMPLE_NONE, found.mass); // what comes before a bin that was not found is all
+      } else {
+        next.interval = sample_narrow(scale, state.interval, found.bin);
+      }
+      if (state.complete > 0u) {
+        next.phase = SAMPLE_RANK;
+      } else if (found.inside <= SAMPLE_LIST) {
         next.phase = SAMPLE_BORDER;
       }
     }
@@ -403,13 +401,9 @@ fn sample_next(row_index: u32, row: SampleRow, state: SampleState, scale: Sample
       next.phase = SAMPLE_RANK;
     }
     case SAMPLE_RANK: {
-      cut = state.narrow > 0u;
-      next.phase = SAMPLE_LIST_DRAW;
-      if (use_top_k) {
-        next.total = total.zw;
-      }
+      has_cut = true;
     }
-    case SAMPLE_DRAW, SAMPLE_LIST_DRAW: {
+    case SAMPLE_DRAW: {
       next.token = total.y;
       has_token = true;
     }
@@ -425,40 +419,41 @@ fn sample_next(row_index: u32, row: SampleRow, state: SampleState, scale: Sample
       next.phase = SAMPLE_TOP;
     }
     default: { // SAMPLE_TOP
-      next.top = SampleBest(bitcast<f32>(total.x), total.y);
-      next.tops = state.tops + 1u;
-      sampled[out + SAMPLED_TOP_TOKENS + state.tops] = total.y;
-      sampled[out + SAMPLED_TOP_LOGPROBS + state.tops] = bitcast<u32>(sample_logprob(next.top.score, state.raw_sum));
+      next.phase = SAMPLE_DONE;
     }
   }
 
-  if (state.phase == SAMPLE_QUADS || (state.phase == SAMPLE_MERGE_SUMS && !use_top_k)) {
-    next.phase = SAMPLE_GATHER;
-    if (!(use_top_k && use_top_p)) {
-      next.last_bin = min(next.last_bin, u32(min(sample_farthest(row), 100.0) * SAMPLE_BINS_PER_UNIT) + 1u);
-    }
-  }
-  if (cut) {
+  if (has_cut) {
     next.phase = SAMPLE_DRAW;
+    search = state.by_mass == 0u && use_top_p;
+    next.by_mass = 1u;
+    next.wanted = sample_share(sample_cut.mass, row.top_p);
+  }
+  if (search || next.phase == SAMPLE_DRAW) {
     next.interval = sample_everything();
-    if (state.by_mass == 0u && use_top_p) {
-      next.phase = SAMPLE_HISTOGRAM;
-      next.by_mass = 1u;
-      next.wanted = sample_share(sample_cut.mass, row.top_p);
-      next.before_count = 0u;
-      next.before_mass = vec2<u32>(0u);
-    }
+    next.before_count = 0u;
+    next.before_mass = vec2<u32>(0u);
+  }
+  if (search) {
+    next.phase = select(SAMPLE_HISTOGRAM, SAMPLE_RANK, next.complete > 0u && next.length <= SAMPLE_SHORT_LIST);
   }
   if (has_token) {
     next.phase = select(SAMPLE_DONE, SAMPLE_RAW, row.logprobs);
   }
-  if (next.phase == SAMPLE_TOP && next.tops >= row.top_logprobs) {
-    next.phase = SAMPLE_DONE;
+  if (next.phase == SAMPLE_GATHER) {
+    // With both, the tokens that min-p drops still count for the mass that top-p is a share of.
+    let farthest = select(sample_farthest(row), f32(SAMPLE_BINS), use_top_k && use_top_p);
+    let needed = u32(min(farthest, 100.0) * SAMPLE_BINS_PER_UNIT) + 1u;
+    next.last_bin = min(min(next.last_bin, needed), SAMPLE_BINS - 1u);
+    next.interval = sample_everything();
+  } else {
+    next.last_bin = SAMPLE_BINS - 1u;
   }
   if (next.phase == SAMPLE_GATHER || next.phase == SAMPLE_BORDER) {
     atomicStore(&sample_list_length, 0u);
   }
   if (next.phase == SAMPLE_DONE) {
+    let out = row_index * SAMPLED_WORDS;
     sampled[out + SAMPLED_TOKEN] = next.token;
     sampled[out + SAMPLED_LOGPROB] = select(0u, bitcast<u32>(sample_logprob(next.raw, next.raw_sum)), row.logprobs);
     sampled[out + SAMPLED_RANK] = next.rank;

@@ -377,6 +377,6 @@ describe.each([
 });
 
 it('few draws were too close to compare', () => {
-  console.log(`sample: ${tally.unclear} of ${tally.draws} draws too close to compare`);
+  console.log(`sample: ${tally.unclear} of ${tally.draws} draws differed and were too close to compare`);
   expect(tally.unclear).toBeLessThan(0.01 * tally.draws);
 });
