@@ -24,7 +24,8 @@ export function safetensorsFile(
 
 /** A valid file of these tensors, one behind the other. */
 export function packTensors(tensors: Readonly<Record<string, TestTensor>>): Uint8Array {
-  const header: Record<string, object> = {};
+  // Without a prototype: a tensor may be called __proto__.
+  const header: Record<string, object> = Object.create(null);
   const parts: Uint8Array[] = [];
   let end = 0;
   for (const [name, { dtype, shape, bytes }] of Object.entries(tensors)) {
