@@ -83,6 +83,7 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
   let all_start = attention_view(item, min(first + {{ROWS}}u, item.rows) - 1u).x;
   let all_end = min(view_0.y, item.kv_end);
 
+#if !SPREAD_PAGES
   // Page ids are fetched one step ahead: the loads of K and V wait for nothing.
 #for u TOKENS
   var page_{{u}} = 0u;
@@ -92,7 +93,18 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
     page_{{u}} = attention_page(item, item.kv_start + {{u}}u * ATTENTION_SLOTS + slot);
 #endfor
   }
+#endif
   for (var base = item.kv_start; base < item.kv_end; base += ATTENTION_STEP) {
+#if SPREAD_PAGES
+    // Each invocation fetches the page id of one token; SLOTS is 1 and TOKENS not above LANES.
+    var own_page = 0u;
+    if (part < {{TOKENS}}u) {
+      own_page = attention_page(item, base + part);
+    }
+#for u TOKENS
+    let page_{{u}} = subgroupBroadcast(own_page, {{u}}u);
+#endfor
+#endif
     // Beyond the end the last token is read again, with weight 0; lanes beyond a row's end read its last vectors, and
     // their q and acc count for nothing.
 #for u TOKENS
@@ -108,9 +120,11 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
     let value_{{u}}_{{l}} = attention_v[at_{{u}} + min(part + {{l}}u * {{LANES}}u, ATTENTION_LOADS_OF_ROW - 1u)];
 #endfor
 #endfor
+#if !SPREAD_PAGES
 #for u TOKENS
     page_{{u}} = attention_page(item, token_{{u}} + ATTENTION_STEP);
 #endfor
+#endif
 
 #for u TOKENS
 #for r ROWS

@@ -1,17 +1,21 @@
 /**
  * Tries many GEMM variants on the machine's GPU and prints a table, so that the winners can be written into
  * src/engine/kernels/gemm/choose.ts. Each variant is checked against sums in double precision at random outputs
- * before it is timed. Arguments: names of sections (matrix, small, few, tile, odd); all when left out.
+ * before it is timed. Arguments: names of sections (matrix, small, few, tile, odd, moe); all when left out.
+ *
+ * justify: one program of independent sections, each a table of configurations.
  *
  *   npx vite build --mode node --ssr bench/kernels/gemm.tune.ts --outDir /tmp/tune && node /tmp/tune/gemm.tune.js
  */
 import { tensor, tensorBytes, type DType, type TensorView } from '../../src/engine/device.ts';
 import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
-import type { GemmCall } from '../../src/engine/kernels/calls.ts';
+import type { GemmCall, MoeGemmCall } from '../../src/engine/kernels/calls.ts';
 import { gemm } from '../../src/engine/kernels/gemm.ts';
-import { gemmLaunch } from '../../src/engine/kernels/gemm/launch.ts';
+import { EVERY_VARIANT } from '../../src/engine/kernels/gemm/choose.ts';
+import { gemmLaunch, moeGemmLaunch } from '../../src/engine/kernels/gemm/launch.ts';
 import type { GemmVariant } from '../../src/engine/kernels/gemm/variant.ts';
+import { moeGemm } from '../../src/engine/kernels/moe_gemm.ts';
 import { COUNT, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 import { timeCase } from './timing.ts';
 
@@ -41,6 +45,12 @@ const device = await createWebgpuDevice(candidates[0].adapter, {
       ...gemm,
       launches: (call, target) => [
         gemmLaunch({ ...call, workgroups: current.workgroups }, current.variant, target),
+      ],
+    },
+    moe_gemm: {
+      ...moeGemm,
+      launches: (call, target) => [
+        moeGemmLaunch({ ...call, workgroups: current.workgroups }, current.variant, target),
       ],
     },
   },
@@ -79,6 +89,17 @@ function make(label: string, dtype: DType, shape: number[], shift: number): Tens
   return view;
 }
 
+const setUpLayout = stepMetaLayout({
+  tokens: 1,
+  requests: 1,
+  pages: 1,
+  items16: 1,
+  items128: 1,
+  mergeRows: 1,
+  attentionWorkgroups: 1,
+  adjustments: 1,
+});
+
 interface Bench {
   call: GemmCall;
   problem: Required<Problem>;
@@ -97,16 +118,7 @@ function setUp(problem: Problem): Bench {
   };
   const { m, n, k, outColumn } = full;
   const columns = full.epilogue === 'silu_mul' ? n / 2 : n;
-  const layout = stepMetaLayout({
-    tokens: 1,
-    requests: 1,
-    pages: 1,
-    items16: 1,
-    items128: 1,
-    mergeRows: 1,
-    attentionWorkgroups: 1,
-    adjustments: 1,
-  });
+  const layout = setUpLayout;
   const words = new Uint32Array(layout.words);
   words[COUNT.tokens] = m;
   const meta = make('meta', 'u32', [layout.words], 0);
@@ -234,6 +246,18 @@ function few(rows: number, columns: number, unroll: number, split: number, teams
   return { kind: 'few', rows, columns, unroll, lanes: 32, split, teams, subgroups: true };
 }
 
+/** Variants of EVERY_VARIANT for this adapter's subgroups. */
+function runsHere(variant: GemmVariant): boolean {
+  if (variant.kind === 'matrix') return device.target.features.subgroupMatrix;
+  if (variant.kind === 'broadcast') return variant.lanes === device.target.subgroupSize.min;
+  return variant.kind !== 'few' || !variant.subgroups || variant.lanes === device.target.subgroupSize.min;
+}
+/** Has the columns that silu_mul needs side by side. */
+function gates(variant: GemmVariant): boolean {
+  if (variant.kind === 'few') return variant.columns % 4 === 0;
+  return variant.kind !== 'matrix' || variant.bn / variant.sgN >= 32;
+}
+
 /** Llama-3.2-1B: qkv, attention output, gate and up, down. */
 const LLAMA_1B: [number, number][] = [
   [3072, 2048],
@@ -332,8 +356,8 @@ const SECTIONS: Record<string, () => Promise<void>> = {
     }
   },
   async few() {
-    for (const m of [1, 4, 8]) {
-      for (const [n, k] of m === 4 ? LLAMA_1B.slice(2, 3) : LLAMA_1B) {
+    for (const m of [1, 2]) {
+      for (const [n, k] of LLAMA_1B) {
         const variants = [
           few(m, 4, 2, 1, 4),
           few(m, 4, 1, 1, 4),
@@ -348,7 +372,9 @@ const SECTIONS: Record<string, () => Promise<void>> = {
           few(m, 4, 2, 2, 2),
           few(m, 2, 2, 4, 1),
         ];
-        await tryAll({ m, n, k, aType: 'f16' }, variants, [528, 2112], 5);
+        await tryAll({ m, n, k }, variants, [528, 2112], 5);
+        if (n === 16384)
+          await tryAll({ m, n, k, epilogue: 'silu_mul' }, variants.filter(gates), [528, 2112], 5);
       }
     }
   },
@@ -367,17 +393,9 @@ const SECTIONS: Record<string, () => Promise<void>> = {
     );
     await tryAll({ m: 1024, n: 4096, k: 4096 }, variants, [528]);
   },
+  /** Every variant that the chooser can give, at shapes that fill no tile. */
   async odd() {
-    const variants = [
-      matrix([128, 128, 32], [2, 4]),
-      matrix([128, 128, 64], [2, 2]),
-      matrix([128, 256, 32], [2, 4]),
-      matrix([64, 64, 64], [2, 2]),
-      matrix([16, 32, 128], [1, 1, 4]),
-      matrix([64, 64, 128], [1, 2, 4]),
-      few(4, 4, 2, 1, 4),
-      few(8, 4, 1, 2, 2),
-    ];
+    const variants = EVERY_VARIANT.filter(runsHere);
     const types = [
       { aType: 'f16', wType: 'f16', outType: 'f16' },
       { aType: 'f32', wType: 'f16', outType: 'f32' },
@@ -397,7 +415,8 @@ const SECTIONS: Record<string, () => Promise<void>> = {
       for (const type of types) {
         const bench = setUp({ ...shape, ...type });
         for (const variant of variants) {
-          for (const workgroups of [undefined, 1, 5]) {
+          if (shape.epilogue && !gates(variant)) continue;
+          for (const workgroups of [undefined, 5]) {
             current = { variant, workgroups };
             const error = await check(bench, 4000).catch((e) => {
               console.log(String(e).slice(0, 500));
@@ -417,6 +436,79 @@ const SECTIONS: Record<string, () => Promise<void>> = {
       }
     }
     console.log(`odd shapes: ${checked} checked, ${wrong} wrong`);
+  },
+  /** The same for grouped rows, against the twin. */
+  async moe() {
+    const [tokens, topK, experts, n, k] = [83, 2, 5, 74, 136];
+    const expertFirst = 1;
+    const held = 3;
+    const slots = Array.from({ length: tokens * topK }, (_, source) => ({
+      source,
+      expert: (Math.floor(source / topK) * 7 + (source % topK)) % experts,
+    })).sort((x, y) => x.expert - y.expert || x.source - y.source);
+    const words = {
+      slotSource: Uint32Array.from(slots, ({ source }) => source),
+      expertStart: Uint32Array.from(
+        { length: experts + 1 },
+        (_, e) => slots.filter((s) => s.expert < e).length,
+      ),
+    };
+    let wrong = 0;
+    let checked = 0;
+    for (const gather of ['token', 'slot'] as const) {
+      for (const dtype of ['f16', 'f32'] as const) {
+        const a = make('a', dtype, [gather === 'token' ? tokens : tokens * topK, k], 21);
+        const w = make('w', dtype, [held, n, k], 900);
+        const out = make('out', dtype, [tokens * topK, n], 5);
+        const slotSource = make('slotSource', 'u32', [tokens * topK], 0);
+        const expertStart = make('expertStart', 'u32', [experts + 1], 0);
+        device.write(slotSource.buffer, 0, words.slotSource);
+        device.write(expertStart.buffer, 0, words.expertStart);
+        const meta = slotSource;
+        const layout = setUpLayout;
+        const common = { kernel: 'moe_gemm', label: 'moe', meta, layout, gather, topK, expertFirst } as const;
+        const call: MoeGemmCall = { ...common, maxRows: tokens * topK, a, w, slotSource, expertStart, out };
+        const host = new Map<TensorView, Float32Array>([
+          [a, values.slice(21, 21 + POOL)],
+          [w, values.slice(900, 900 + POOL)],
+          [out, Float32Array.from({ length: tokens * topK * n }, (_, i) => values[5 + i])],
+        ]);
+        moeGemm.twin(call, {
+          f32: (view) => host.get(view)!,
+          u32: (view) => (view === slotSource ? words.slotSource : words.expertStart),
+        });
+        const expected = host.get(out)!;
+        for (const variant of EVERY_VARIANT.filter(runsHere)) {
+          if (variant.kind === 'matrix' && dtype === 'f32') continue;
+          for (const workgroups of [undefined, 3]) {
+            current = { variant, workgroups };
+            device.write(
+              out.buffer,
+              0,
+              dtype === 'f16' ? halves.slice(5, 5 + expected.length) : values.slice(5, 5 + expected.length),
+            );
+            const program = await device.compile('moe', [call]);
+            device.submit(program);
+            const bytes = await device.read(out.buffer, 0, tensorBytes(dtype, out.shape));
+            program.destroy();
+            const got =
+              dtype === 'f16' ? Float32Array.from(new Uint16Array(bytes), fromHalf) : new Float32Array(bytes);
+            const bad = expected.findIndex(
+              (value, i) => !(Math.abs(value - got[i]) <= 4e-3 + 1e-3 * Math.abs(value)),
+            );
+            checked++;
+            if (bad >= 0) {
+              wrong++;
+              console.log(
+                `WRONG ${gather} ${dtype} ${text(variant)} at ${bad}: ${got[bad]}, expected ${expected[bad]}`,
+              );
+            }
+          }
+        }
+        for (const view of [a, w, out, slotSource, expertStart]) device.destroyBuffer(view.buffer);
+      }
+    }
+    console.log(`grouped: ${checked} checked, ${wrong} wrong`);
   },
 };
 

@@ -7,7 +7,7 @@ import type { Device } from '../../src/engine/device.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
-import { ModelRunner } from '../../src/engine/model/runner.ts';
+import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts';
 import { chooseSizes } from '../../src/engine/model/sizes.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
 import { openDevice } from '../kernels/index.ts';
@@ -32,6 +32,7 @@ export interface DecodeRow {
   tokensPerSecond: number;
   stepMilliseconds: number; // median of decode steps
   slowStepMilliseconds: number; // 95th percentile
+  hostMilliseconds: number; // median of planning, uploading and submitting a step
   prefillMilliseconds: number; // until every stream has its first token
   /** Weight bytes that a step reads, over its time. */
   gigabytesPerSecond: number;
@@ -42,6 +43,8 @@ export interface DecodeBench {
   rows: DecodeRow[];
   /** Microseconds of one decode step of one stream, by kernel and call, summed over layers; when the device can tell. */
   profile: { call: string; count: number; microseconds: number }[];
+  /** The same step over and over without reading anything back: what is left when the host is never waited for. */
+  deviceMilliseconds: number;
 }
 
 const plainText = {
@@ -67,6 +70,7 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
     const begin = performance.now();
     const runner = await ModelRunner.load(device, config, files, sizes);
     await runner.compile();
+    await runner.warmUp();
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
     print(
       `${shape} on ${device.target.name}: ${(runner.weightBytes / 1e9).toFixed(2)} GB ${sizes.types.weights}, loaded in ${seconds} s`,
@@ -83,16 +87,23 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
       rows.push(row);
       print(
         `${String(count).padStart(4)} streams x ${promptTokens}/${outputTokens}: ${row.tokensPerSecond.toFixed(1)} tok/s, ` +
-          `step ${row.stepMilliseconds.toFixed(3)} ms, p95 ${row.slowStepMilliseconds.toFixed(3)} (${row.gigabytesPerSecond.toFixed(0)} GB/s of weights), prefill ${row.prefillMilliseconds.toFixed(1)} ms`,
+          `step ${row.stepMilliseconds.toFixed(3)} ms, p95 ${row.slowStepMilliseconds.toFixed(3)}, host ${row.hostMilliseconds.toFixed(3)} ` +
+          `(${row.gigabytesPerSecond.toFixed(0)} GB/s of weights), prefill ${row.prefillMilliseconds.toFixed(1)} ms`,
       );
     }
-    const profile = await profileStep(runner, device, promptTokens);
+    const { profile, deviceMilliseconds } = await profileStep(runner, device, promptTokens);
+    print(`   1 stream, nothing read back: step ${deviceMilliseconds.toFixed(3)} ms`);
     for (const { call, count, microseconds } of profile) {
       print(
         `  ${call.padEnd(44)} ${String(count).padStart(4)} x ${(microseconds / count).toFixed(2).padStart(8)} us = ${microseconds.toFixed(1).padStart(9)} us`,
       );
     }
-    return { device: { kind: device.target.kind, name: device.target.name }, rows, profile };
+    return {
+      device: { kind: device.target.kind, name: device.target.name },
+      rows,
+      profile,
+      deviceMilliseconds,
+    };
   } finally {
     device.destroy();
   }
@@ -104,7 +115,19 @@ async function measure(
   promptTokens: number,
   outputTokens: number,
 ): Promise<DecodeRow> {
-  const engine = newEngine(runner);
+  const host: number[] = [];
+  const timed: BatchRunner = {
+    config: runner.config,
+    sizes: runner.sizes,
+    maxAdjustments: runner.maxAdjustments,
+    async launch(batch, endTokens) {
+      const at = performance.now();
+      await runner.launch(batch, endTokens);
+      host.push(performance.now() - at);
+    },
+    collect: (count) => runner.collect(count),
+  };
+  const engine = newEngine(timed);
   for (let i = 0; i < streams; i++) engine.submit(request(`${i}`, runner, promptTokens, outputTokens));
   const begin = performance.now();
   let waiting = streams;
@@ -127,6 +150,7 @@ async function measure(
   }
   const seconds = (performance.now() - prefilled) / 1000;
   steps.sort((a, b) => a - b);
+  host.sort((a, b) => a - b);
   const stepMilliseconds = steps[Math.floor(steps.length / 2)];
   return {
     streams,
@@ -135,32 +159,45 @@ async function measure(
     tokensPerSecond: generated / seconds,
     stepMilliseconds,
     slowStepMilliseconds: steps[Math.floor(steps.length * 0.95)],
+    hostMilliseconds: host[Math.floor(host.length / 2)],
     prefillMilliseconds: prefilled - begin,
     gigabytesPerSecond: runner.weightBytes / stepMilliseconds / 1e6,
   };
 }
+
+/** Steps that are enqueued at once: enough for one round trip not to count. */
+const REPEATS = 20;
 
 /** Runs one decode step of one stream with timestamps around every call; the same calls of all layers are summed. */
 async function profileStep(
   runner: ModelRunner,
   device: Device,
   promptTokens: number,
-): Promise<DecodeBench['profile']> {
-  if (!device.target.features.timestamps) return [];
+): Promise<Pick<DecodeBench, 'profile' | 'deviceMilliseconds'>> {
   const engine = newEngine(runner);
   engine.submit(request('profile', runner, promptTokens, 4));
   await engine.step(); // the prompt, or its first chunk
   while (engine.hasWork) await engine.step();
+  const times: number[] = [];
+  for (let round = 0; round < 5; round++) {
+    const at = performance.now();
+    for (let i = 0; i < REPEATS; i++) runner.repeatLast();
+    await device.idle();
+    times.push((performance.now() - at) / REPEATS);
+  }
   const sums = new Map<string, { count: number; microseconds: number }>();
   for (const timing of await runner.profileLast()) {
     const call = `${timing.label.replace(/^layers\.\d+\./, 'layer.')} (${timing.kernel})`;
     const sum = sums.get(call) ?? { count: 0, microseconds: 0 };
     sums.set(call, { count: sum.count + 1, microseconds: sum.microseconds + timing.microseconds });
   }
-  return [...sums].map(([call, sum]) => ({ call, ...sum }));
+  return {
+    profile: [...sums].map(([call, sum]) => ({ call, ...sum })),
+    deviceMilliseconds: Math.min(...times),
+  };
 }
 
-function newEngine(runner: ModelRunner): Engine {
+function newEngine(runner: BatchRunner): Engine {
   return new Engine(runner, plainText, {
     endTokens: [],
     maxQueuedRequests: 10_000,

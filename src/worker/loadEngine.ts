@@ -61,6 +61,8 @@ export const loadEngine: EngineLoader = async (options, context) => {
         maxQueuedRequests: options.maxQueuedRequests ?? 1024,
         maxQueuedTokens: options.maxQueuedTokens ?? 2 ** 20,
       });
+      step('ready', 0, 'first run of every kernel');
+      await runner.warmUp();
       step('ready', 1, chosen.report.name);
       const info: EngineInfo = {
         model: {

@@ -20,6 +20,11 @@ interface CallBase {
   layout: StepMetaLayout;
   /** Workgroup budget; any value from 1 up gives the same result. Default: the kernel's own choice for the target. */
   workgroups?: number;
+  /**
+   * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
+   * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
+   */
+  maxRows?: number;
 }
 
 /** out[t] = table[tokenIds[t] - rowStart] for tokens whose id lies in [rowStart, rowStart + rows). Others untouched. */

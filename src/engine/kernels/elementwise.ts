@@ -19,6 +19,11 @@ export function vectorWidth(rowLength: number, views: readonly TensorView[]): 1 
   return 1;
 }
 
+/** Rows that a default budget is for: those of the program, at most those of the tensor. */
+export function budgetRows(call: { maxRows?: number }, capacity: number, rowsEach = 1): number {
+  return call.maxRows === undefined ? capacity : Math.min(capacity, call.maxRows * rowsEach);
+}
+
 /**
  * Default budget for `items` independent pieces of work: no more workgroups than there is work. Streaming kernels
  * want several resident workgroups on each core of a GPU to keep enough loads in flight.

@@ -3,7 +3,7 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT, FROM_SAMPLED, SAMPLED, SAMPLED_WORDS } from '../plan/stepMeta.ts';
 import type { EmbedCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -11,6 +11,7 @@ const WORKGROUP_SIZE = 64;
 function launches(call: EmbedCall, target: DeviceTarget): Launch[] {
   const [capacity, columns] = call.out.shape;
   const width = vectorWidth(columns, [call.table]);
+  const items = (budgetRows(call, capacity) * columns) / width;
   return [
     {
       shader: 'embed',
@@ -30,8 +31,7 @@ function launches(call: EmbedCall, target: DeviceTarget): Launch[] {
         call.table.shape[0],
         call.sampled.shape[0],
       ],
-      workgroups:
-        call.workgroups ?? elementwiseWorkgroups(target, (capacity * columns) / width, WORKGROUP_SIZE),
+      workgroups: call.workgroups ?? elementwiseWorkgroups(target, items, WORKGROUP_SIZE),
     },
   ];
 }

@@ -3,7 +3,7 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT } from '../plan/stepMeta.ts';
 import type { MergeCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -11,7 +11,7 @@ const WORKGROUP_SIZE = 64;
 function launches(call: MergeCall, target: DeviceTarget): Launch[] {
   const { out, headDim, layout } = call;
   const width = vectorWidth(headDim, [out]);
-  const vectors = (layout.capacity.mergeRows * headDim) / width;
+  const vectors = (budgetRows(call, layout.capacity.mergeRows, out.shape[1]) * headDim) / width;
   return [
     {
       shader: 'merge',

@@ -3,7 +3,7 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT } from '../plan/stepMeta.ts';
 import type { MoeCombineCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -24,7 +24,8 @@ function launches(call: MoeCombineCall, target: DeviceTarget): Launch[] {
       ],
       params: [hidden / width, call.topK, capacity],
       workgroups:
-        call.workgroups ?? elementwiseWorkgroups(target, (capacity * hidden) / width, WORKGROUP_SIZE),
+        call.workgroups ??
+        elementwiseWorkgroups(target, (budgetRows(call, capacity) * hidden) / width, WORKGROUP_SIZE),
     },
   ];
 }

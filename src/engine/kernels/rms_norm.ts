@@ -3,7 +3,7 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT } from '../plan/stepMeta.ts';
 import type { RmsNormCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { vectorWidth } from './elementwise.ts';
+import { budgetRows, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 /** Most loads that an invocation keeps in registers: 8 x vec4 = 32 registers. */
@@ -78,7 +78,8 @@ function launches(call: RmsNormCall, target: DeviceTarget): Launch[] {
         { f32: call.epsilon },
         { f32: 1 / length },
       ],
-      workgroups: call.workgroups ?? Math.max(1, Math.min(most, Math.ceil(capacity / rowsAtOnce))),
+      workgroups:
+        call.workgroups ?? Math.max(1, Math.min(most, Math.ceil(budgetRows(call, capacity) / rowsAtOnce))),
     },
   ];
 }

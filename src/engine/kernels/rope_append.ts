@@ -3,7 +3,7 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT } from '../plan/stepMeta.ts';
 import type { RopeAppendCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { elementwiseWorkgroups } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -25,7 +25,7 @@ function launches(call: RopeAppendCall, target: DeviceTarget): Launch[] {
   const halfWidth = odd ? half : half / width;
   const norm = call.qNorm !== undefined;
   const capacity = call.qkv.shape[0];
-  const items = capacity * (heads + 2 * kvHeads) * halfWidth;
+  const items = budgetRows(call, capacity) * (heads + 2 * kvHeads) * halfWidth;
   return [
     {
       shader: 'rope_append',

@@ -3,7 +3,7 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT } from '../plan/stepMeta.ts';
 import type { RouteCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { elementwiseWorkgroups } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups } from './elementwise.ts';
 import type { Variant } from './variants.ts';
 
 const SELECT_SIZE = 64;
@@ -30,7 +30,7 @@ function launches(call: RouteCall, target: DeviceTarget): Launch[] {
         { view: call.choices, access: 'read_write' },
       ],
       params: [experts, call.topK, call.normalize ? 1 : 0, capacity],
-      workgroups: call.workgroups ?? elementwiseWorkgroups(target, capacity, SELECT_SIZE),
+      workgroups: call.workgroups ?? elementwiseWorkgroups(target, budgetRows(call, capacity), SELECT_SIZE),
     },
     {
       shader: 'route_sort',

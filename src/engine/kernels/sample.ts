@@ -6,6 +6,7 @@
 import type { DeviceTarget } from '../device.ts';
 import type { SampleCall } from './calls.ts';
 import type { KernelDefinition, Launch } from './definition.ts';
+import { budgetRows } from './elementwise.ts';
 import { sampleTwin } from './sample_twin.ts';
 import { combine, type Variant } from './variants.ts';
 
@@ -47,6 +48,7 @@ function launches(call: SampleCall, target: DeviceTarget): Launch[] {
   const top = rows * chunks * PARTIAL_WORDS;
   const saved = top + rows * chunks * TOP_WORDS;
   const params = [vocab, chunks, chunk, rows, call.layout.sampling, call.layout.adjust, top, saved, size / 2];
+  const launched = budgetRows(call, rows);
   const most = target.software ? target.defaultWorkgroups : target.defaultWorkgroups * 4;
   const budget = (units: number): number =>
     call.workgroups ?? Math.max(1, Math.min(units, most, target.limits.maxWorkgroups));
@@ -63,7 +65,7 @@ function launches(call: SampleCall, target: DeviceTarget): Launch[] {
         { view: call.scratch, access: 'read_write' },
       ],
       params,
-      workgroups: budget(rows * chunks),
+      workgroups: budget(launched * chunks),
     },
     {
       shader: 'sample_row',
@@ -76,7 +78,7 @@ function launches(call: SampleCall, target: DeviceTarget): Launch[] {
         { view: call.sampled, access: 'read_write' },
       ],
       params,
-      workgroups: budget(rows),
+      workgroups: budget(launched),
     },
   ];
 }

@@ -3,12 +3,13 @@ import type { DeviceTarget } from '../device.ts';
 import { COUNT } from '../plan/stepMeta.ts';
 import type { SiluMulCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 function launches(call: SiluMulCall, target: DeviceTarget): Launch[] {
   const [rows, columns] = call.out.shape;
   const width = vectorWidth(columns, [call.gateUp, call.out]);
+  const items = (budgetRows(call, rows, call.rowsPerToken) * columns) / width;
   return [
     {
       shader: 'silu_mul',
@@ -20,7 +21,7 @@ function launches(call: SiluMulCall, target: DeviceTarget): Launch[] {
         { view: call.out, access: 'read_write' },
       ],
       params: [columns / width, rows, call.rowsPerToken],
-      workgroups: call.workgroups ?? elementwiseWorkgroups(target, (rows * columns) / width, WORKGROUP_SIZE),
+      workgroups: call.workgroups ?? elementwiseWorkgroups(target, items, WORKGROUP_SIZE),
     },
   ];
 }

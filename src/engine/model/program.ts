@@ -34,7 +34,7 @@ export function bodyCalls(parts: ProgramParts, shape: BodyShape): KernelCall[] {
   const calls: KernelCall[] = [];
   for (const piece of weights.pieces('embed')) {
     calls.push({
-      ...base(parts, 'embed'),
+      ...base(parts, 'embed', shape.maxTokens),
       kernel: 'embed',
       table: piece.view,
       rowStart: piece.rowStart,
@@ -44,9 +44,9 @@ export function bodyCalls(parts: ProgramParts, shape: BodyShape): KernelCall[] {
   }
   for (let layer = 0; layer < config.numLayers; layer++) {
     const name = `layers.${layer}`;
-    calls.push(norm(parts, `${name}.norm1`, layer > 0));
+    calls.push(norm(parts, `${name}.norm1`, shape, layer > 0));
     calls.push(...attentionCalls(parts, shape, layer));
-    calls.push(norm(parts, `${name}.norm2`, true));
+    calls.push(norm(parts, `${name}.norm2`, shape, true));
     calls.push(...(config.moe ? expertCalls(parts, shape, name) : denseCalls(parts, shape, name)));
   }
   return calls;
@@ -58,7 +58,7 @@ export function headCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
   const projection = config.tieEmbeddings ? 'embed' : 'lm_head';
   return [
     {
-      ...base(parts, 'final_norm'),
+      ...base(parts, 'final_norm', maxRows),
       kernel: 'rms_norm',
       rows: 'logitRows',
       x: buffers.x,
@@ -69,7 +69,7 @@ export function headCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
     },
     ...gemm(parts, projection, 'lm_head', maxRows, buffers.logitsNormed, buffers.logits, 'logitRows'),
     {
-      ...base(parts, 'sample'),
+      ...base(parts, 'sample', maxRows),
       kernel: 'sample',
       logits: buffers.logits,
       sampled: buffers.sampled,
@@ -91,7 +91,7 @@ function attentionCalls(parts: ProgramParts, shape: BodyShape, layer: number): K
   const calls: KernelCall[] = [
     ...gemm(parts, `${name}.qkv`, `${name}.qkv`, shape.maxTokens, buffers.normed, buffers.qkv),
     {
-      ...base(parts, `${name}.rope_append`),
+      ...base(parts, `${name}.rope_append`, shape.maxTokens),
       ...heads,
       kernel: 'rope_append',
       qkv: buffers.qkv,
@@ -106,7 +106,7 @@ function attentionCalls(parts: ProgramParts, shape: BodyShape, layer: number): K
   ];
   for (const tile of shape.tile128 ? ([128, 16] as const) : ([16] as const)) {
     calls.push({
-      ...base(parts, `${name}.attention${tile}`),
+      ...base(parts, `${name}.attention${tile}`, shape.maxTokens),
       ...heads,
       workgroups: parts.attentionWorkgroups,
       kernel: 'attention',
@@ -123,7 +123,7 @@ function attentionCalls(parts: ProgramParts, shape: BodyShape, layer: number): K
   }
   if (shape.merge) {
     calls.push({
-      ...base(parts, `${name}.merge`),
+      ...base(parts, `${name}.merge`, shape.maxTokens),
       kernel: 'merge',
       partialOut: buffers.partialOut,
       partialLse: buffers.partialLse,
@@ -146,7 +146,7 @@ function denseCalls(parts: ProgramParts, shape: BodyShape, name: string): Kernel
   } else {
     calls.push(
       ...gemm(parts, `${name}.gate_up`, `${name}.gate_up`, maxTokens, buffers.normed, buffers.gateUp!),
-      silu(parts, `${name}.silu_mul`, 1),
+      silu(parts, `${name}.silu_mul`, shape, 1),
     );
   }
   calls.push(...gemm(parts, `${name}.down`, `${name}.down`, maxTokens, buffers.ffn, buffers.y));
@@ -159,7 +159,7 @@ function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): Kerne
   const { routerLogits, weights: routeWeights, choices, slotSource, expertStart, y } = buffers.moe!;
   const grouped = (weight: string, gather: 'token' | 'slot', a: TensorView, out: TensorView): KernelCall[] =>
     weights.pieces(`${name}.${weight}`).map((piece) => ({
-      ...base(parts, `${name}.${weight}`),
+      ...base(parts, `${name}.${weight}`, shape.maxTokens),
       kernel: 'moe_gemm',
       maxRows: shape.maxTokens * topK,
       gather,
@@ -174,7 +174,7 @@ function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): Kerne
   return [
     ...gemm(parts, `${name}.router`, `${name}.router`, shape.maxTokens, buffers.normed, routerLogits),
     {
-      ...base(parts, `${name}.route`),
+      ...base(parts, `${name}.route`, shape.maxTokens),
       kernel: 'route',
       logits: routerLogits,
       topK,
@@ -185,10 +185,10 @@ function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): Kerne
       expertStart,
     },
     ...grouped('experts_gate_up', 'token', buffers.normed, buffers.gateUp!),
-    silu(parts, `${name}.silu_mul`, topK),
+    silu(parts, `${name}.silu_mul`, shape, topK),
     ...grouped('experts_down', 'slot', buffers.ffn, y),
     {
-      ...base(parts, `${name}.moe_combine`),
+      ...base(parts, `${name}.moe_combine`, shape.maxTokens),
       kernel: 'moe_combine',
       topK,
       y,
@@ -198,14 +198,14 @@ function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): Kerne
   ];
 }
 
-function base(parts: ProgramParts, label: string) {
-  return { label, meta: parts.buffers.meta, layout: parts.layout };
+function base(parts: ProgramParts, label: string, maxRows: number) {
+  return { label, meta: parts.buffers.meta, layout: parts.layout, maxRows };
 }
 
-function norm(parts: ProgramParts, name: string, addResidual: boolean): KernelCall {
+function norm(parts: ProgramParts, name: string, shape: BodyShape, addResidual: boolean): KernelCall {
   const { config, buffers, weights } = parts;
   return {
-    ...base(parts, name),
+    ...base(parts, name, shape.maxTokens),
     kernel: 'rms_norm',
     rows: 'tokens',
     x: buffers.x,
@@ -216,10 +216,10 @@ function norm(parts: ProgramParts, name: string, addResidual: boolean): KernelCa
   };
 }
 
-function silu(parts: ProgramParts, label: string, rowsPerToken: number): KernelCall {
+function silu(parts: ProgramParts, label: string, shape: BodyShape, rowsPerToken: number): KernelCall {
   const { buffers } = parts;
   return {
-    ...base(parts, label),
+    ...base(parts, label, shape.maxTokens),
     kernel: 'silu_mul',
     gateUp: buffers.gateUp!,
     out: buffers.ffn,
@@ -241,10 +241,9 @@ function gemm(
   const bias = weights.optional(`${weight}_bias`);
   const pieces = weights.pieces(weight);
   return pieces.map((piece) => ({
-    ...base(parts, label),
+    ...base(parts, label, maxRows),
     kernel: 'gemm',
     rows,
-    maxRows,
     a: flat(a),
     w: piece.view,
     bias: bias && part(bias, piece.rowStart, piece.rows),

@@ -148,6 +148,15 @@ export class ModelRunner implements BatchRunner {
     for (const rows of buckets(this.sizes.maxRequests)) await this.#head(rows, onCompile);
   }
 
+  /**
+   * Runs every program once on an empty batch: drivers finish compiling at the first dispatch. Before the first step
+   * only; the metadata still holds zeros then, so nothing is computed.
+   */
+  async warmUp(): Promise<void> {
+    for (const program of this.#programs.values()) this.device.submit(program);
+    await this.device.idle();
+  }
+
   async launch(batch: DenseBatch, endTokens: readonly number[]): Promise<void> {
     const words = this.#words;
     const layout = this.#layout;
@@ -194,6 +203,11 @@ export class ModelRunner implements BatchRunner {
     const timings: CallTiming[] = [];
     for (const program of this.#last) timings.push(...(await this.device.profile(program)));
     return timings;
+  }
+
+  /** Enqueues the programs of the last step again. Only for measuring. */
+  repeatLast(): void {
+    for (const program of this.#last) this.device.submit(program);
   }
 
   async collect(rows: number): Promise<SampledToken[]> {
