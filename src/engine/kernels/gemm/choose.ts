@@ -26,8 +26,8 @@ export function chooseGemm(shape: GemmShape, target: GemmTarget): GemmVariant {
       ? { kind: 'direct', tm: bucket(shape.maxRows, 8), tn: 4, lanesM: 1, lanesN: 64 }
       : chooseTile(shape, target);
   }
-  // Weights of f32 keep their precision: matrices would round them to f16.
-  if (shape.wType === 'f16' && shape.maxRows >= MATRIX_FROM && hasMatrices(target)) {
+  // Operands of f32 keep their precision: matrices would round them to f16.
+  if (shape.aType === 'f16' && shape.wType === 'f16' && shape.maxRows >= MATRIX_FROM && hasMatrices(target)) {
     return chooseMatrix(shape, target);
   }
   return shape.maxRows <= 16 ? chooseFew(shape, target) : chooseTile(shape, target);
