@@ -161,8 +161,7 @@ function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
         { f32: call.scale * Math.LOG2E },
         slidingWindow ?? 0,
       ],
-      workgroups:
-        call.workgroups ?? Math.min(layout.capacity.attentionWorkgroups, target.limits.maxWorkgroups),
+      workgroups,
     },
   ];
 }
