@@ -32,10 +32,14 @@ export interface WebgpuDeviceOptions extends TargetOverrides {
 }
 
 /**
- * Dispatches of one submit. The device starts on the first ones while the rest is encoded, and a long program
- * cannot run into the time limit that operating systems set for one submit.
+ * Dispatches of one submit. Drivers record a submit before the device sees any of it, so on GPUs the first one is short
+ * and each is twice the one before, as the device works while the next is recorded. A bound, because a long program
+ * must not run into the time limit that operating systems set for one submit.
  */
-const STEPS_PER_SUBMIT = 64;
+const FIRST_SUBMIT = 24;
+const STEPS_PER_SUBMIT = 128;
+/** A software adapter takes the core that would record the next one. */
+const STEPS_PER_SUBMIT_SOFTWARE = 64;
 
 /** Bytes of one queue.writeBuffer; the queue is flushed between them so that staging memory is reused. */
 const WRITE_CHUNK = 32 << 20;
@@ -168,12 +172,8 @@ export class WebgpuDevice implements Device {
   submit(program: CompiledProgram): void {
     this.check();
     const made = program as WebgpuProgram;
-    if (made.ahead) {
-      this.gpu.queue.submit(made.ahead);
-      made.ahead = undefined;
-    } else {
-      for (const commands of this.encode(made)) this.gpu.queue.submit([commands]);
-    }
+    for (const commands of made.ahead ?? this.encode(made)) this.gpu.queue.submit([commands]);
+    made.ahead = undefined;
     // A program that ran once will run again: its next run is encoded while the device is busy with this one, after
     // the caller has submitted what it has (2 us a dispatch in Node, twice that in browsers).
     queueMicrotask(() => {
@@ -183,12 +183,17 @@ export class WebgpuDevice implements Device {
 
   /** Command buffers of one run, each as soon as it is made: the device can start on the first. */
   private *encode({ label, steps }: WebgpuProgram): Iterable<GPUCommandBuffer> {
-    for (let from = 0; from < steps.length; from += STEPS_PER_SUBMIT) {
+    const { software } = this.target;
+    let size = software ? STEPS_PER_SUBMIT_SOFTWARE : FIRST_SUBMIT;
+    for (let from = 0; from < steps.length; ) {
+      const to = Math.min(from + size, steps.length);
       const encoder = this.gpu.createCommandEncoder({ label });
       const pass = encoder.beginComputePass({ label });
-      encodeSteps(pass, steps, from, Math.min(from + STEPS_PER_SUBMIT, steps.length));
+      encodeSteps(pass, steps, from, to);
       pass.end();
       yield encoder.finish();
+      from = to;
+      if (!software) size = Math.min(2 * size, STEPS_PER_SUBMIT);
     }
   }
 
