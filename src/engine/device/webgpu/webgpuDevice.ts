@@ -185,7 +185,7 @@ export class WebgpuDevice implements Device {
   private *encode({ label, steps }: WebgpuProgram): Iterable<GPUCommandBuffer> {
     const { software } = this.target;
     let size = software ? STEPS_PER_SUBMIT_SOFTWARE : FIRST_SUBMIT;
-    for (let from = 0; from < steps.length; ) {
+    for (let from = 0; from < steps.length;) {
       const to = Math.min(from + size, steps.length);
       const encoder = this.gpu.createCommandEncoder({ label });
       const pass = encoder.beginComputePass({ label });
