@@ -39,7 +39,7 @@ export interface WebgpuDeviceOptions extends TargetOverrides {
 const FIRST_SUBMIT = 24;
 const STEPS_PER_SUBMIT = 128;
 /** A software adapter takes the core that would record the next one. */
-const STEPS_PER_SUBMIT_SOFTWARE = 64;
+const STEPS_PER_SUBMIT_SOFTWARE = 256;
 
 /** Bytes of one queue.writeBuffer; the queue is flushed between them so that staging memory is reused. */
 const WRITE_CHUNK = 32 << 20;
