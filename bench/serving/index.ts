@@ -122,10 +122,10 @@ async function measure(
     maxAdjustments: runner.maxAdjustments,
     async launch(batch, endTokens) {
       const at = performance.now();
-      await runner.launch(batch, endTokens);
+      const step = await runner.launch(batch, endTokens);
       host.push(performance.now() - at);
+      return step;
     },
-    collect: (count) => runner.collect(count),
   };
   const engine = newEngine(timed);
   for (let i = 0; i < streams; i++) engine.submit(request(`${i}`, runner, promptTokens, outputTokens));

@@ -6,7 +6,7 @@
  * What changes from step to step (token ids, positions, page tables, work items, sampling parameters) travels in one
  * small metadata buffer whose layout never moves (plan/stepMeta.ts), so a step is: write metadata, submit, read tokens.
  */
-import type { KernelCall } from './kernels/calls.ts';
+import type { ProgramCall } from './kernels/calls.ts';
 
 export type DeviceKind = 'webgpu' | 'cuda' | 'cpu' | 'sim';
 
@@ -60,7 +60,7 @@ export interface DeviceTarget {
 /** A program compiled for one device. Replaying it reads whatever the metadata buffer holds at that moment. */
 export interface CompiledProgram {
   readonly label: string;
-  readonly calls: readonly KernelCall[];
+  readonly calls: readonly ProgramCall[];
   destroy(): void;
 }
 
@@ -97,7 +97,7 @@ export interface Device {
   /** Builds pipelines and bindings for a list of calls. Pipelines are cached: a second program reuses them. */
   compile(
     label: string,
-    calls: readonly KernelCall[],
+    calls: readonly ProgramCall[],
     onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram>;
   /** Enqueues one run of the program; returns before it has finished. Runs are ordered. */

@@ -99,8 +99,8 @@ export class Engine {
     if (batch) {
       try {
         this.#hold(batch, true);
-        await this.#runner.launch(batch, this.#options.endTokens);
-        this.#deliver(batch, await this.#runner.collect(batch.samples));
+        const step = await this.#runner.launch(batch, this.#options.endTokens);
+        this.#deliver(batch, await step.collect());
       } catch (error) {
         this.#fail(batch, error);
       } finally {

@@ -1,5 +1,5 @@
 /** A model without a device: the next token is a hash of the tokens so far, so any mix-up of requests shows. */
-import type { BatchRunner, SampledToken } from '../../src/engine/model/runner.ts';
+import type { BatchRunner, LaunchedStep, SampledToken } from '../../src/engine/model/runner.ts';
 import type { DenseBatch } from '../../src/engine/schedule/scheduler.ts';
 import type { TextOutput } from '../../src/engine/schedule/output.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
@@ -21,13 +21,12 @@ export class FakeRunner implements BatchRunner {
   failNext?: Error;
   /** KV contents by slot: what was computed there, to notice a page that was handed to two requests. */
   readonly #kv = new Map<number, string>();
-  #pending: SampledToken[] = [];
 
   constructor(sizes: Partial<BatchRunner['sizes']> = {}) {
     this.sizes = { pages: 64, pageSize: 4, maxBatchTokens: 16, maxRequests: 8, maxModelLen: 64, ...sizes };
   }
 
-  async launch(batch: DenseBatch): Promise<void> {
+  async launch(batch: DenseBatch): Promise<LaunchedStep> {
     const error = this.failNext;
     this.failNext = undefined;
     if (error) throw error;
@@ -35,7 +34,7 @@ export class FakeRunner implements BatchRunner {
     const { pageSize } = this.sizes;
     const slot = (pages: readonly number[], position: number): number =>
       pages[Math.floor(position / pageSize)] * pageSize + (position % pageSize);
-    this.#pending = [];
+    const sampled: SampledToken[] = [];
     for (const { request, start, count, sample } of batch.segments) {
       for (let i = start; i < start + count; i++) this.#kv.set(slot(request.pages, i), `${request.id}:${i}`);
       for (let i = 0; i < start + count; i++) {
@@ -43,14 +42,9 @@ export class FakeRunner implements BatchRunner {
         if (found !== `${request.id}:${i}`)
           throw new Error(`KV of ${request.id}:${i} was overwritten by ${found}`);
       }
-      if (sample) this.#pending.push({ token: nextToken(request.tokens), logprob: -1, rank: 0, top: [] });
+      if (sample) sampled.push({ token: nextToken(request.tokens), logprob: -1, rank: 0, top: [] });
     }
-  }
-
-  async collect(rows: number): Promise<SampledToken[]> {
-    if (rows !== this.#pending.length)
-      throw new Error(`${rows} rows were asked for, ${this.#pending.length} sampled`);
-    return this.#pending;
+    return { collect: async () => sampled };
   }
 }
 

@@ -43,8 +43,8 @@ export async function lastLogits(runner: ModelRunner, golden: GoldenPrompt): Pro
   scheduler.enqueue(new Request(ask('logits', [...golden.prompt]), [0, 0], 1, 0));
   for (;;) {
     const batch = scheduler.next()!;
-    await runner.launch(batch, []);
-    await runner.collect(batch.samples);
+    const step = await runner.launch(batch, []);
+    await step.collect();
     for (const { request, count } of batch.segments) request.computed += count;
     if (batch.samples > 0) break;
   }

@@ -23,12 +23,17 @@ async function loadedHost(runner = new FakeRunner()): Promise<Loaded> {
 /** A runner whose next step waits until it is told to go on. */
 function stuckRunner(): { runner: FakeRunner; goOn: () => void } {
   const runner = new FakeRunner();
-  const collect = runner.collect.bind(runner);
+  const launch = runner.launch.bind(runner);
   let goOn = (): void => {};
   const gate = new Promise<void>((resolve) => (goOn = resolve));
-  runner.collect = async (rows) => {
-    await gate;
-    return collect(rows);
+  runner.launch = async (batch) => {
+    const step = await launch(batch);
+    return {
+      collect: async () => {
+        await gate;
+        return step.collect();
+      },
+    };
   };
   return { runner, goOn };
 }

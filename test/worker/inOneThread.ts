@@ -122,8 +122,7 @@ export function engineApi(changes: Partial<EngineApi>): EngineApi {
     config: { vocabSize: 97 },
     sizes: { pages: 8, pageSize: 4, maxBatchTokens: 8, maxRequests: 4, maxModelLen: 32 },
     maxAdjustments: 4096,
-    launch: async () => {},
-    collect: async () => [],
+    launch: async () => ({ collect: async () => [] }),
   });
   return {
     load: async (options) =>

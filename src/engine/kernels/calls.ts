@@ -21,6 +21,15 @@ interface CallBase {
   /** Workgroup budget; any value from 1 up gives the same result. Default: the kernel's own choice for the target. */
   workgroups?: number;
   /**
+   * Slot of the metadata's `ranges` that says which rows this call works on (a nano-batch). Default 0: all of them.
+   */
+  range?: number;
+  /**
+   * Invocations of a workgroup that are wanted, for a call that shares a dispatch with others (they must agree).
+   * Kernels that can, follow; the launch's WORKGROUP_SIZE says what it became.
+   */
+  invocations?: number;
+  /**
    * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
    * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
    */
@@ -94,6 +103,8 @@ export interface RopeAppendCall extends CallBase {
  */
 export interface AttentionCall extends CallBase {
   kernel: 'attention';
+  /** Which of the metadata's attention plans (layout.attention) this call carries out. Default 0. */
+  slot?: number;
   tile: 16 | 128;
   q: TensorView; // [B, Hq, D] f32 | f16
   kCache: TensorView; // [P, Hkv, S, D] f32 | f16
@@ -112,6 +123,7 @@ export interface AttentionCall extends CallBase {
 /** Combines the partial rows of split tiles: out = sum 2^(lse_i - max) o_i / sum 2^(lse_i - max). */
 export interface MergeCall extends CallBase {
   kernel: 'merge';
+  slot?: number; // as in AttentionCall
   partialOut: TensorView; // [partialRows, D] f32
   partialLse: TensorView; // [partialRows] f32
   out: TensorView; // [B, Hq, D] f32 | f16
@@ -189,6 +201,24 @@ export type KernelCall =
   | MoeGemmCall
   | MoeCombineCall
   | SampleCall;
+
+/**
+ * Calls that run side by side in one dispatch, each on its own range of workgroups (`workgroups` of each part). They
+ * are independent: none reads what another writes. A device that cannot join them runs them one after the other.
+ */
+export interface JoinedCall {
+  kernel: 'joined';
+  label: string;
+  parts: readonly KernelCall[];
+}
+
+/** What a program is made of. */
+export type ProgramCall = KernelCall | JoinedCall;
+
+/** The calls of a program with joined ones taken apart, in an order that gives the same results. */
+export function flatCalls(calls: readonly ProgramCall[]): KernelCall[] {
+  return calls.flatMap((call) => (call.kernel === 'joined' ? call.parts : [call]));
+}
 
 export type KernelName = KernelCall['kernel'];
 export type CallOf<K extends KernelName> = Extract<KernelCall, { kernel: K }>;

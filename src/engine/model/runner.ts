@@ -36,10 +36,18 @@ export interface BatchRunner {
   readonly sizes: Pick<EngineSizes, 'pages' | 'pageSize' | 'maxBatchTokens' | 'maxRequests' | 'maxModelLen'>;
   /** Most logit adjustments of one batch. */
   readonly maxAdjustments: number;
-  /** Plans the batch and enqueues its step. `endTokens`: forbidden before a request's minimum length. */
-  launch(batch: DenseBatch, endTokens: readonly number[]): Promise<void>;
-  /** Waits for the step and returns its sampled rows, in the order of the batch's samples. */
-  collect(rows: number): Promise<SampledToken[]>;
+  /**
+   * Plans the batch and enqueues its step; resolves when it is enqueued, not when it has run. Steps run in order, and
+   * one may be launched before the last was collected (the overlapped loop). `endTokens`: forbidden before a
+   * request's minimum length.
+   */
+  launch(batch: DenseBatch, endTokens: readonly number[]): Promise<LaunchedStep>;
+}
+
+/** A step on its way. */
+export interface LaunchedStep {
+  /** Waits for the step and returns its sampled rows, in the order of the batch's samples. Once only. */
+  collect(): Promise<SampledToken[]>;
 }
 
 export class ModelRunner implements BatchRunner {
@@ -157,7 +165,7 @@ export class ModelRunner implements BatchRunner {
     await this.device.idle();
   }
 
-  async launch(batch: DenseBatch, endTokens: readonly number[]): Promise<void> {
+  async launch(batch: DenseBatch, endTokens: readonly number[]): Promise<LaunchedStep> {
     const words = this.#words;
     const layout = this.#layout;
     const { config, sizes } = this;
@@ -196,6 +204,12 @@ export class ModelRunner implements BatchRunner {
     this.#last = [await this.#body(shape)];
     if (sampled.length > 0) this.#last.push(await this.#head(bucket(sampled.length, sizes.maxRequests)));
     for (const program of this.#last) this.device.submit(program);
+    // The copy is enqueued here, so that a later step cannot overwrite the tokens before they are read.
+    const rows = sampled.length;
+    const bytes =
+      rows > 0 ? this.device.read(this.buffers.sampled.buffer, 0, rows * SAMPLED_WORDS * 4) : this.device.idle();
+    bytes.catch(() => undefined); // reported by collect()
+    return { collect: async () => sampledTokens(await bytes, rows) };
   }
 
   /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */
@@ -208,28 +222,6 @@ export class ModelRunner implements BatchRunner {
   /** Enqueues the programs of the last step again. Only for measuring. */
   repeatLast(): void {
     for (const program of this.#last) this.device.submit(program);
-  }
-
-  async collect(rows: number): Promise<SampledToken[]> {
-    if (rows === 0) {
-      await this.device.idle();
-      return [];
-    }
-    const bytes = await this.device.read(this.buffers.sampled.buffer, 0, rows * SAMPLED_WORDS * 4);
-    const u32 = new Uint32Array(bytes);
-    const f32 = new Float32Array(bytes);
-    return Array.from({ length: rows }, (_, row) => {
-      const at = row * SAMPLED_WORDS;
-      return {
-        token: u32[at + SAMPLED.token],
-        logprob: f32[at + SAMPLED.logprob],
-        rank: u32[at + SAMPLED.rank],
-        top: Array.from({ length: u32[at + SAMPLED.topCount] }, (__, i) => ({
-          token: u32[at + SAMPLED.topTokens + i],
-          logprob: f32[at + SAMPLED.topLogprobs + i],
-        })),
-      };
-    });
   }
 
   /** Frees programs, weights and buffers; the device stays. */
@@ -274,6 +266,25 @@ export class ModelRunner implements BatchRunner {
     }
     return program;
   }
+}
+
+/** Decodes the `sampled` buffer's first rows (plan/stepMeta.ts, SAMPLED). */
+function sampledTokens(bytes: ArrayBuffer | void, rows: number): SampledToken[] {
+  if (!bytes) return [];
+  const u32 = new Uint32Array(bytes);
+  const f32 = new Float32Array(bytes);
+  return Array.from({ length: rows }, (_, row) => {
+    const at = row * SAMPLED_WORDS;
+    return {
+      token: u32[at + SAMPLED.token],
+      logprob: f32[at + SAMPLED.logprob],
+      rank: u32[at + SAMPLED.rank],
+      top: Array.from({ length: u32[at + SAMPLED.topCount] }, (__, i) => ({
+        token: u32[at + SAMPLED.topTokens + i],
+        logprob: f32[at + SAMPLED.topLogprobs + i],
+      })),
+    };
+  });
 }
 
 /** The shape buckets: powers of two below `largest`, then `largest`. */

@@ -1,6 +1,6 @@
 /** The token sections of the step metadata, and which words of the buffer a step has to upload. */
 import type { DenseBatch } from '../schedule/scheduler.ts';
-import { COUNT, SAMPLE_WORDS, ADJUST_WORDS, ITEM_WORDS, SAMPLE, type StepMetaLayout } from './stepMeta.ts';
+import { COUNT, FROM_SAMPLED, SAMPLE_WORDS, ADJUST_WORDS, ITEM_WORDS, SAMPLE, type StepMetaLayout } from './stepMeta.ts';
 
 /** A request of the batch as the attention plan sees it. */
 export interface PlannedRequest {
@@ -32,7 +32,7 @@ export function writeBatch(
   let page = 0;
   let sample = 0;
   const planned: PlannedRequest[] = [];
-  for (const { request, start, count, sample: wanted } of batch.segments) {
+  for (const { request, start, count, sample: wanted, fromSampled } of batch.segments) {
     if (page + request.pages.length > capacity.pages) {
       throw new Error(`the batch's page tables exceed ${capacity.pages} entries`);
     }
@@ -40,7 +40,8 @@ export function writeBatch(
     words.set(request.pages, layout.pages + page);
     page += request.pages.length;
     for (let position = start; position < start + count; position++, row++) {
-      words[layout.tokenIds + row] = request.tokens[position];
+      words[layout.tokenIds + row] =
+        fromSampled === undefined ? request.tokens[position] : FROM_SAMPLED | fromSampled;
       words[layout.positions + row] = ropeRow(request.promptLength, position, row);
       const slot = request.pages[Math.floor(position / pageSize)] * pageSize + (position % pageSize);
       words[layout.kvSlots + row] = slot;

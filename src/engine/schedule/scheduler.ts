@@ -15,6 +15,11 @@ export interface Segment {
   count: number;
   /** The last token's logits are wanted: it is the newest token of the request. */
   sample: boolean;
+  /**
+   * The newest token is still on the device: it is row `fromSampled` of the step before (the overlapped loop). It is
+   * then the only token of the segment.
+   */
+  fromSampled?: number;
 }
 
 export interface DenseBatch {

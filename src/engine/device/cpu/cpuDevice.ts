@@ -14,7 +14,7 @@ import type {
 } from '../../device.ts';
 import { DeviceLostError, elementCount } from '../../device.ts';
 import { checkRange } from '../checks.ts';
-import type { KernelCall } from '../../kernels/calls.ts';
+import { flatCalls, type KernelCall, type ProgramCall } from '../../kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry, TwinMemory } from '../../kernels/definition.ts';
 
 interface CpuBuffer extends DeviceBuffer {
@@ -121,11 +121,11 @@ export class CpuDevice implements Device {
 
   async compile(
     label: string,
-    calls: readonly KernelCall[],
+    calls: readonly ProgramCall[],
     _onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram> {
     this.check();
-    for (const call of calls) {
+    for (const call of flatCalls(calls)) {
       this.definition(call);
       for (const view of tensorsOf(call)) {
         if (view.dtype === 'f16') throw dtypeError(view, 'f32');
@@ -144,7 +144,7 @@ export class CpuDevice implements Device {
 
   submit(program: CompiledProgram): void {
     this.check();
-    for (const call of program.calls) this.definition(call).twin(call, this.memory);
+    for (const call of flatCalls(program.calls)) this.definition(call).twin(call, this.memory);
   }
 
   async idle(): Promise<void> {
@@ -153,7 +153,7 @@ export class CpuDevice implements Device {
 
   async profile(program: CompiledProgram): Promise<CallTiming[]> {
     this.check();
-    return program.calls.map((call) => {
+    return flatCalls(program.calls).map((call) => {
       const started = performance.now();
       this.definition(call).twin(call, this.memory);
       return { kernel: call.kernel, label: call.label, microseconds: (performance.now() - started) * 1000 };

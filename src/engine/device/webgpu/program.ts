@@ -4,7 +4,7 @@
  */
 import type { CompiledProgram, CompileEvent, DeviceBuffer, DeviceTarget, TensorView } from '../../device.ts';
 import { DTYPE_BYTES, elementCount } from '../../device.ts';
-import type { KernelCall } from '../../kernels/calls.ts';
+import { flatCalls, type KernelCall, type ProgramCall } from '../../kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry, Launch } from '../../kernels/definition.ts';
 import type { PipelineCache } from './pipelines.ts';
 import { BUFFER_USAGE } from './staging.ts';
@@ -114,10 +114,11 @@ export interface ProgramHost {
 export async function buildProgram(
   host: ProgramHost,
   label: string,
-  calls: readonly KernelCall[],
+  asked: readonly ProgramCall[],
   onCompile?: (event: CompileEvent) => void,
 ): Promise<WebgpuProgram> {
   const { gpu } = host;
+  const calls = flatCalls(asked);
   const launches = calls.flatMap((call, callIndex) =>
     launchesOf(host.registry, call, host.target).map((launch) => ({ launch, callIndex })),
   );

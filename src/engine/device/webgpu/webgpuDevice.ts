@@ -17,7 +17,7 @@ import type {
 } from '../../device.ts';
 import { DeviceLostError } from '../../device.ts';
 import { checkRange } from '../checks.ts';
-import type { KernelCall } from '../../kernels/calls.ts';
+import type { ProgramCall } from '../../kernels/calls.ts';
 import type { KernelRegistry } from '../../kernels/definition.ts';
 import { PipelineCache } from './pipelines.ts';
 import { buildProgram, encodeSteps, type WebgpuBuffer, type WebgpuProgram } from './program.ts';
@@ -155,7 +155,7 @@ export class WebgpuDevice implements Device {
 
   async compile(
     label: string,
-    calls: readonly KernelCall[],
+    calls: readonly ProgramCall[],
     onCompile?: (event: CompileEvent) => void,
   ): Promise<WebgpuProgram> {
     this.check();
