@@ -5,6 +5,7 @@
 struct Params {
   columns: u32, // H / WIDTH
   row_capacity: u32, // rows of out
+  range: u32, // word of step_meta with the first row, then the end
   token_ids: u32, // section of step_meta
   row_start: u32, // first token id of this piece
   row_count: u32, // rows of this piece
@@ -28,10 +29,10 @@ fn embed_token(row: u32) -> u32 {
 }
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let rows = min(step_meta[COUNT_TOKENS], params.row_capacity);
-  let total = rows * params.columns;
+  let end = min(step_meta[params.range + 1u], params.row_capacity) * params.columns;
+  let first = step_meta[params.range] * params.columns;
   let stride = groups * {{WORKGROUP_SIZE}}u;
-  for (var at = group * {{WORKGROUP_SIZE}}u + lane; at < total; at += stride) {
+  for (var at = first + group * {{WORKGROUP_SIZE}}u + lane; at < end; at += stride) {
     let row = at / params.columns;
     // Ids below row_start wrap around to a large number.
     let table_row = embed_token(row) - params.row_start;

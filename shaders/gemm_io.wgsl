@@ -10,7 +10,7 @@
 //   GATHER_TOKEN            grouped: slot s reads row slot_source[s] / top_k and writes row s; otherwise it reads
 //                           row s and writes row slot_source[s]
 struct Params {
-  rows_at: u32, // word of the metadata that holds the number of rows
+  range: u32, // word of the metadata that holds the first row, and after it the end of the rows
   k: u32,
   columns: u32, // output columns: N, or N / 2 with SILU
   out_stride: u32, // elements from one output row to the next
@@ -289,16 +289,17 @@ fn gemm_find_tile(index: u32, tile_rows: u32, column_tiles: u32, band: u32) -> G
   }
   return GemmTile(false, 0u, 0u, 0u, 0u);
 #else
-  let rows = step_meta[params.rows_at];
-  let row_tiles = (rows + tile_rows - 1u) / tile_rows;
+  let first_row = step_meta[params.range];
+  let end_row = max(first_row, step_meta[params.range + 1u]);
+  let row_tiles = (end_row - first_row + tile_rows - 1u) / tile_rows;
   if (index >= row_tiles * column_tiles) {
     return GemmTile(false, 0u, 0u, 0u, 0u);
   }
   let in_band = index % (band * column_tiles);
   let first_tile = index / (band * column_tiles) * band;
   let band_tiles = min(band, row_tiles - first_tile);
-  let first = (first_tile + in_band % band_tiles) * tile_rows;
-  return GemmTile(true, first, min(rows, first + tile_rows), in_band / band_tiles, 0u);
+  let first = first_row + (first_tile + in_band % band_tiles) * tile_rows;
+  return GemmTile(true, first, min(end_row, first + tile_rows), in_band / band_tiles, 0u);
 #endif
 }
 

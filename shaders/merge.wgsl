@@ -5,7 +5,8 @@
 #include "lib/meta.wgsl"
 
 struct Params {
-  indptr_at: u32, // first words of sections of the metadata
+  count_at: u32, // words of the metadata: the number of merged rows, and parts of the attention plan
+  indptr_at: u32,
   rows_at: u32,
   row_capacity: u32,
 }
@@ -19,7 +20,7 @@ const MERGE_VECTORS = {{HEAD_DIM}}u / {{WIDTH}}u;
 const MERGE_EMPTY = -1.0e30;
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let total = min(step_meta[COUNT_MERGE_ROWS], params.row_capacity) * MERGE_VECTORS;
+  let total = min(step_meta[params.count_at], params.row_capacity) * MERGE_VECTORS;
   for (var i = group * {{WORKGROUP_SIZE}}u + lane; i < total; i += groups * {{WORKGROUP_SIZE}}u) {
     let row = i / MERGE_VECTORS;
     let vector = i - row * MERGE_VECTORS;

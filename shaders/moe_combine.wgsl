@@ -6,6 +6,7 @@ struct Params {
   columns: u32, // H / WIDTH
   top_k: u32,
   token_capacity: u32,
+  range: u32, // word of step_meta with the first token, then the end
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -15,9 +16,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32x{{WIDTH}}>;
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let total = min(step_meta[COUNT_TOKENS], params.token_capacity) * params.columns;
+  let end = min(step_meta[params.range + 1u], params.token_capacity) * params.columns;
+  let first = step_meta[params.range] * params.columns;
   let stride = groups * {{WORKGROUP_SIZE}}u;
-  for (var at = group * {{WORKGROUP_SIZE}}u + lane; at < total; at += stride) {
+  for (var at = first + group * {{WORKGROUP_SIZE}}u + lane; at < end; at += stride) {
     let token = at / params.columns;
     let column = at - token * params.columns;
     let slot = token * params.top_k;

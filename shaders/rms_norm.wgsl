@@ -15,7 +15,7 @@ enable subgroups;
 struct Params {
   columns: u32, // H / WIDTH
   row_capacity: u32, // rows of out
-  row_count: u32, // word of step_meta with the number of rows
+  range: u32, // word of step_meta with the first row, then the end
   logit_rows: u32, // section of step_meta
   x_rows: u32,
   epsilon: f32,
@@ -67,18 +67,20 @@ fn rms_norm_reduce(value: f32, lane: u32, turn: u32) -> f32 {
   return total;
 }
 #elif REDUCE == subgroups
-var<workgroup> rms_norm_partial: array<f32, 2u * 64u>; // subgroups have at least 4 invocations
+// Subgroups have at least 4 invocations.
+const RMS_NORM_SUBGROUPS = ({{WORKGROUP_SIZE}}u + 3u) / 4u;
+var<workgroup> rms_norm_partial: array<f32, 2u * RMS_NORM_SUBGROUPS>;
 
 fn rms_norm_reduce(value: f32, lane: u32, turn: u32) -> f32 {
   let sum = subgroupAdd(value);
   if (subgroup_lane == 0u) {
-    rms_norm_partial[turn * 64u + lane / subgroup_lanes] = sum;
+    rms_norm_partial[turn * RMS_NORM_SUBGROUPS + lane / subgroup_lanes] = sum;
   }
   workgroupBarrier();
   let count = ({{WORKGROUP_SIZE}}u + subgroup_lanes - 1u) / subgroup_lanes;
   var total = 0.0;
   for (var i = 0u; i < count; i++) {
-    total += rms_norm_partial[turn * 64u + i];
+    total += rms_norm_partial[turn * RMS_NORM_SUBGROUPS + i];
   }
   return total;
 }
@@ -93,16 +95,17 @@ fn rms_norm_reduce(value: f32, lane: u32, turn: u32) -> f32 {
 #endif
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let rows = min(step_meta[params.row_count], params.row_capacity);
+  let end_row = min(step_meta[params.range + 1u], params.row_capacity);
+  let first_row = step_meta[params.range];
   var turn = 0u;
 #if REDUCE == lane
   let first = 0u;
   let lanes = 1u;
-  for (var row = group * {{WORKGROUP_SIZE}}u + lane; row < rows; row += groups * {{WORKGROUP_SIZE}}u) {
+  for (var row = first_row + group * {{WORKGROUP_SIZE}}u + lane; row < end_row; row += groups * {{WORKGROUP_SIZE}}u) {
 #else
   let first = lane;
   let lanes = {{WORKGROUP_SIZE}}u;
-  for (var row = group; row < rows; row += groups) {
+  for (var row = first_row + group; row < end_row; row += groups) {
 #endif
 #if LOGIT_ROWS
     let source = min(step_meta[params.logit_rows + row], params.x_rows - 1u) * params.columns;

@@ -9,6 +9,7 @@
 
 struct Params {
   row_capacity: u32, // rows of qkv
+  range: u32, // word of step_meta with the first row, then the end
   positions: u32, // section of step_meta
   kv_slots: u32, // section of step_meta
   heads: u32,
@@ -125,10 +126,10 @@ fn rope_rotated(head_at: u32, index: u32, table_at: u32, is_q: bool, scale: f32)
 #endif
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let rows = min(step_meta[COUNT_TOKENS], params.row_capacity);
   let all_heads = params.heads + 2u * params.kv_heads;
   let per_row = all_heads * params.half_width;
-  let total = rows * per_row;
+  let end = min(step_meta[params.range + 1u], params.row_capacity) * per_row;
+  let start = step_meta[params.range] * per_row;
 #if ODD
   let head_length = params.half_width; // in words of two
   let half = params.half_width; // in elements
@@ -137,7 +138,7 @@ fn run(group: u32, groups: u32, lane: u32) {
   let half = params.half_width * {{WIDTH}}u;
 #endif
   let stride = groups * {{WORKGROUP_SIZE}}u;
-  for (var at = group * {{WORKGROUP_SIZE}}u + lane; at < total; at += stride) {
+  for (var at = start + group * {{WORKGROUP_SIZE}}u + lane; at < end; at += stride) {
     let row = at / per_row;
     let head_and_column = at - row * per_row;
     let head = head_and_column / params.half_width;

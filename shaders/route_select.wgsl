@@ -7,6 +7,7 @@ struct Params {
   top_k: u32,
   normalize: u32,
   token_capacity: u32,
+  range: u32, // word of step_meta with the first token, then the end
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -21,9 +22,10 @@ fn route_select_before(logit_a: f32, a: u32, logit_b: f32, b: u32) -> bool {
 }
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let tokens = min(step_meta[COUNT_TOKENS], params.token_capacity);
+  let end = min(step_meta[params.range + 1u], params.token_capacity);
+  let first = step_meta[params.range];
   let stride = groups * {{WORKGROUP_SIZE}}u;
-  for (var token = group * {{WORKGROUP_SIZE}}u + lane; token < tokens; token += stride) {
+  for (var token = first + group * {{WORKGROUP_SIZE}}u + lane; token < end; token += stride) {
     let row = token * params.experts;
     var largest = logits[row];
     for (var e = 1u; e < params.experts; e++) {

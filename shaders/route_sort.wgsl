@@ -7,6 +7,7 @@ struct Params {
   experts: u32,
   top_k: u32,
   token_capacity: u32,
+  range: u32, // word of step_meta with the first token, then the end
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -21,10 +22,12 @@ var<workgroup> route_sort_equal: array<u32, {{WORKGROUP_SIZE}}>;
 #endif
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let slots = min(step_meta[COUNT_TOKENS], params.token_capacity) * params.top_k;
-  let run_length = (slots + {{WORKGROUP_SIZE}}u - 1u) / {{WORKGROUP_SIZE}}u;
-  let first = min(slots, lane * run_length);
-  let end = min(slots, first + run_length);
+  // The slots of the range; sorted they count from 0.
+  let end_slot = min(step_meta[params.range + 1u], params.token_capacity) * params.top_k;
+  let first_slot = min(step_meta[params.range] * params.top_k, end_slot);
+  let run_length = (end_slot - first_slot + {{WORKGROUP_SIZE}}u - 1u) / {{WORKGROUP_SIZE}}u;
+  let first = min(end_slot, first_slot + lane * run_length);
+  let end = min(end_slot, first + run_length);
   for (var expert = group; expert < params.experts; expert += groups) {
     var lower = 0u;
     var equal = 0u;

@@ -5,7 +5,9 @@
 struct Params {
   columns: u32, // F / WIDTH
   row_capacity: u32,
+  range: u32, // word of step_meta with the first token, then the end
   rows_per_token: u32,
+  compact: u32, // 1: rows count from 0 within the range
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -14,10 +16,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> out: array<{{OUT}}x{{WIDTH}}>;
 
 fn run(group: u32, groups: u32, lane: u32) {
-  let rows = min(step_meta[COUNT_TOKENS] * params.rows_per_token, params.row_capacity);
-  let total = rows * params.columns;
+  let first_token = step_meta[params.range];
+  let before = first_token * params.compact;
+  let first = (first_token - before) * params.rows_per_token * params.columns;
+  let end = min((step_meta[params.range + 1u] - before) * params.rows_per_token, params.row_capacity) * params.columns;
   let stride = groups * {{WORKGROUP_SIZE}}u;
-  for (var at = group * {{WORKGROUP_SIZE}}u + lane; at < total; at += stride) {
+  for (var at = first + group * {{WORKGROUP_SIZE}}u + lane; at < end; at += stride) {
     // Row r's up half starts (2r + 1) * columns in, its gate half 2r * columns.
     let row = at / params.columns;
     let gate_at = at + row * params.columns;

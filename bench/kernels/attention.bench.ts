@@ -7,7 +7,7 @@ import type { Device, DType, TensorView } from '../../src/engine/device.ts';
 import { elementCount, tensor, tensorBytes } from '../../src/engine/device.ts';
 import type { KernelCall } from '../../src/engine/kernels/calls.ts';
 import { attentionCapacity, planAttention, type TileRows } from '../../src/engine/plan/attention.ts';
-import { COUNT, SAMPLED_WORDS, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { SAMPLED_WORDS, stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';
 import type { CaseGroup } from './index.ts';
 
 export interface AttentionBenchShape {
@@ -118,7 +118,7 @@ export function attentionCase(device: Device, shape: AttentionBenchShape): CaseG
   }));
   const plan = planAttention(
     { requests: list, heads, kvHeads, headDim, pageSize, workgroups, tiles },
-    layout,
+    layout.attention[0],
     words,
   );
 
@@ -170,7 +170,7 @@ export function copyCase(device: Device, mebibytes: number): CaseGroup {
     adjustments: 1,
   });
   const words = new Uint32Array(layout.words);
-  words[COUNT.tokens] = tokens;
+  writeCounts(layout, words, tokens, 0);
   for (let token = 0; token < tokens; token++) words[layout.tokenIds + token] = token;
   const buffers = new Buffers(device);
   const meta = buffers.make('meta', 'u32', [layout.words]);

@@ -2,7 +2,7 @@
 import type { Device, DType, TensorView } from '../../src/engine/device.ts';
 import { tensor, tensorBytes } from '../../src/engine/device.ts';
 import type { GemmCall } from '../../src/engine/kernels/calls.ts';
-import { COUNT, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';
 import type { CaseGroup } from './index.ts';
 
 interface Shape {
@@ -55,7 +55,7 @@ export function gemmCases(device: Device, shapes: readonly Shape[], rows: number
   const { software } = device.target;
   const activations: DType = software ? 'f32' : dtype;
   const layout = stepMetaLayout({
-    tokens: 1,
+    tokens: rows,
     requests: 1,
     pages: 1,
     items16: 1,
@@ -72,7 +72,7 @@ export function gemmCases(device: Device, shapes: readonly Shape[], rows: number
   };
   const meta = make('meta', 'u32', [layout.words]);
   const words = new Uint32Array(layout.words);
-  words[COUNT.tokens] = rows;
+  writeCounts(layout, words, rows, 0);
   device.write(meta.buffer, 0, words);
   const cases = shapes.map(({ name, n, k, silu }) => {
     const columns = silu ? n / 2 : n;

@@ -16,7 +16,7 @@ import { EVERY_VARIANT } from '../../src/engine/kernels/gemm/choose.ts';
 import { gemmLaunch, moeGemmLaunch } from '../../src/engine/kernels/gemm/launch.ts';
 import type { GemmVariant } from '../../src/engine/kernels/gemm/variant.ts';
 import { moeGemm } from '../../src/engine/kernels/moe_gemm.ts';
-import { COUNT, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';
 import { timeCase } from './timing.ts';
 
 type Matrix = Extract<GemmVariant, { kind: 'matrix' }>;
@@ -90,7 +90,7 @@ function make(label: string, dtype: DType, shape: number[], shift: number): Tens
 }
 
 const setUpLayout = stepMetaLayout({
-  tokens: 1,
+  tokens: 2 ** 16, // most rows of a problem
   requests: 1,
   pages: 1,
   items16: 1,
@@ -120,7 +120,7 @@ function setUp(problem: Problem): Bench {
   const columns = full.epilogue === 'silu_mul' ? n / 2 : n;
   const layout = setUpLayout;
   const words = new Uint32Array(layout.words);
-  words[COUNT.tokens] = m;
+  writeCounts(layout, words, m, 0);
   const meta = make('meta', 'u32', [layout.words], 0);
   device.write(meta.buffer, 0, words);
   const a = make('a', full.aType, [m, k], 11);

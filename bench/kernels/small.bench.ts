@@ -1,7 +1,7 @@
 /** The small kernels (embed, rms_norm, rope_append, silu_mul), in the shapes of models' steps. */
 import type { Device, DType, TensorView } from '../../src/engine/device.ts';
 import { tensor, tensorBytes } from '../../src/engine/device.ts';
-import { COUNT, SAMPLED_WORDS, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { SAMPLED_WORDS, stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';
 import type { CaseGroup } from './index.ts';
 import type { TimedCase } from './timing.ts';
 
@@ -68,8 +68,7 @@ export function smallCases(device: Device, shape: SmallShape): CaseGroup {
     return view;
   };
   const words = new Uint32Array(layout.words);
-  words[COUNT.tokens] = tokens;
-  words[COUNT.logitRows] = tokens;
+  writeCounts(layout, words, tokens, tokens);
   for (let t = 0; t < tokens; t++) {
     words[layout.tokenIds + t] = (t * 37) % vocabulary;
     words[layout.positions + t] = t;

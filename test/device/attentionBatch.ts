@@ -90,7 +90,7 @@ export function makeBatch(options: BatchOptions): Batch {
     fillMeta(words, layout) {
       words.set(pageTable, layout.pages);
       const input = { requests, heads, kvHeads, headDim, pageSize, workgroups: planned, tiles };
-      return planAttention({ ...input, slidingWindow: options.slidingWindow }, layout, words);
+      return planAttention({ ...input, slidingWindow: options.slidingWindow }, layout.attention[0], words);
     },
     scale: 1 / Math.sqrt(headDim),
   };

@@ -8,7 +8,7 @@ import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice, type WebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
 import type { KernelCall, SiluMulCall } from '../../src/engine/kernels/calls.ts';
 import { siluMul } from '../../src/engine/kernels/silu_mul.ts';
-import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';
 import { compareWithTwin, poisoned, random, type TwinCase } from './harness.ts';
 
 const registry = { silu_mul: siluMul };
@@ -30,10 +30,16 @@ const layout = stepMetaLayout({
   adjustments: 1,
 });
 
+function metaWords(tokens: number): Uint32Array {
+  const words = new Uint32Array(layout.words);
+  writeCounts(layout, words, tokens, 0);
+  return words;
+}
+
 /** Metadata that says how many tokens there are. */
 function metadata(device: Device, tokens: number): TensorView {
   const buffer = device.createBuffer('meta', layout.words * 4);
-  device.write(buffer, 0, Uint32Array.of(tokens));
+  device.write(buffer, 0, metaWords(tokens));
   return tensor(buffer, 'u32', [layout.words]);
 }
 
@@ -141,7 +147,7 @@ describe.each([
     device.write(gateUp.buffer, 0, new Float32Array(8).fill(1));
     const program = await device.compile('counters', [siluCall(meta, gateUp, out)]);
     for (const tokens of [0, 3, 4]) {
-      device.write(meta.buffer, 0, Uint32Array.of(tokens));
+      device.write(meta.buffer, 0, metaWords(tokens));
       device.write(out.buffer, 0, new Float32Array(4).fill(-1));
       device.submit(program);
       const rows = await floats(device, out, 4);

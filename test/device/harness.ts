@@ -22,8 +22,9 @@ import { createWebgpuDevice, type WebgpuDevice } from '../../src/engine/device/w
 import type { CallOf, KernelName } from '../../src/engine/kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry } from '../../src/engine/kernels/definition.ts';
 import {
-  COUNT,
   stepMetaLayout,
+  writeCounts,
+  type COUNT,
   type StepMetaCapacity,
   type StepMetaLayout,
 } from '../../src/engine/plan/stepMeta.ts';
@@ -198,8 +199,8 @@ export async function compareWithTwin<K extends KernelName, T extends string>(
 ): Promise<void> {
   const seed = test.seed ?? 1;
   const layout = stepMetaLayout({
-    tokens: 16,
-    requests: 16,
+    tokens: Math.max(16, test.counts?.tokens ?? 0),
+    requests: Math.max(16, test.counts?.logitRows ?? 0),
     pages: 16,
     items16: 16,
     items128: 16,
@@ -209,8 +210,7 @@ export async function compareWithTwin<K extends KernelName, T extends string>(
     ...test.capacity,
   });
   const metaWords = new Uint32Array(layout.words);
-  for (const [name, value] of Object.entries(test.counts ?? {}))
-    metaWords[COUNT[name as keyof typeof COUNT]] = value;
+  writeCounts(layout, metaWords, test.counts?.tokens ?? 0, test.counts?.logitRows ?? 0);
   test.meta?.(metaWords, layout, seededRandom(seed + 7));
 
   const { definition } = test;

@@ -1,5 +1,6 @@
 import { describe, it } from 'vitest';
 import { merge } from '../../src/engine/kernels/merge.ts';
+import { ATTENTION_COUNT } from '../../src/engine/plan/stepMeta.ts';
 import { compareWithTwin, filled, poisoned, random, randomInt, seededRandom } from './harness.ts';
 
 describe('merge', () => {
@@ -21,11 +22,12 @@ describe('merge', () => {
       await compareWithTwin({
         definition: merge,
         capacity: { mergeRows: rows + 3 },
-        counts: { mergeRows: rows },
         meta: (words, layout, draw) => {
-          words.set(indptr, layout.mergeIndptr);
+          const [section] = layout.attention;
+          words[section.counts + ATTENTION_COUNT.mergeRows] = rows;
+          words.set(indptr, section.mergeIndptr);
           const targets = Array.from({ length: outRows }, (_, i) => i).sort(() => draw() - 0.5);
-          words.set(targets.slice(0, rows), layout.mergeRow);
+          words.set(targets.slice(0, rows), section.mergeRow);
         },
         tensors: {
           partialOut: random('f32', [partials + 2, headDim]),

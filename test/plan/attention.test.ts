@@ -2,8 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { attentionCapacity, planAttention, printPlan } from '../../src/engine/plan/attention.ts';
 import type { AttentionPlanInput, TileRows } from '../../src/engine/plan/attention.ts';
-import { COUNT, ITEM, ITEM_WORDS, PARTIAL_NONE, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
-import type { StepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import {
+  ATTENTION_COUNT,
+  ATTENTION_COUNT_WORDS,
+  ITEM,
+  ITEM_WORDS,
+  PARTIAL_NONE,
+  stepMetaLayout,
+} from '../../src/engine/plan/stepMeta.ts';
+import type { AttentionSection, StepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 
 interface Case {
   input: AttentionPlanInput;
@@ -68,7 +75,8 @@ const POISON = 0xdeadbeef;
 function planned(one: Case, lists = 0) {
   const layout = layoutFor(one, lists);
   const words = new Uint32Array(layout.words).fill(POISON);
-  return { layout, words, plan: planAttention(one.input, layout, words) };
+  const [section] = layout.attention;
+  return { layout, section, words, plan: planAttention(one.input, section, words) };
 }
 
 interface Item {
@@ -77,12 +85,12 @@ interface Item {
   fields: Record<keyof typeof ITEM, number>;
 }
 
-function itemsOf(layout: StepMetaLayout, words: Uint32Array): Item[] {
+function itemsOf(section: AttentionSection, words: Uint32Array): Item[] {
   const items: Item[] = [];
   for (const tile of [16, 128] as const) {
-    const indptr = tile === 16 ? layout.workIndptr16 : layout.workIndptr128;
-    const at = tile === 16 ? layout.items16 : layout.items128;
-    for (let workgroup = 0; workgroup < layout.capacity.attentionWorkgroups; workgroup++) {
+    const indptr = tile === 16 ? section.workIndptr16 : section.workIndptr128;
+    const at = tile === 16 ? section.items16 : section.items128;
+    for (let workgroup = 0; workgroup < section.capacity.attentionWorkgroups; workgroup++) {
       for (let i = words[indptr + workgroup]; i < words[indptr + workgroup + 1]; i++) {
         const entries = Object.entries(ITEM).map(([name, field]) => [
           name,
@@ -104,10 +112,10 @@ describe('planAttention', () => {
   it('covers every visible (row, KV token) of every head exactly once, within one workgroup list each', () => {
     fc.assert(
       fc.property(cases, (one) => {
-        const { layout, words, plan } = planned(one);
+        const { section, words, plan } = planned(one);
         const { heads, kvHeads, requests, slidingWindow } = one.input;
         const group = heads / kvHeads;
-        const items = itemsOf(layout, words);
+        const items = itemsOf(section, words);
         expect(items.length).toBe(plan.items16 + plan.items128);
         // covered[token * heads + head]: the KV ranges seen.
         const covered = new Map<number, [number, number][]>();
@@ -145,12 +153,12 @@ describe('planAttention', () => {
   it('lists for each split (token, head) exactly the partial rows that its items write', () => {
     fc.assert(
       fc.property(cases, (one) => {
-        const { layout, words, plan } = planned(one);
+        const { section, words, plan } = planned(one);
         const { heads, kvHeads } = one.input;
         const group = heads / kvHeads;
         const rowOfPartial = new Map<number, number>();
         const whole = new Set<number>();
-        for (const item of itemsOf(layout, words)) {
+        for (const item of itemsOf(section, words)) {
           const { qoStart, rowStart, kvHead, partialStart, chunkIndex, chunkCount } = item.fields;
           expect(partialStart === PARTIAL_NONE).toBe(chunkCount === 1);
           for (let r = 0; r < rowsOf(item, group); r++) {
@@ -163,16 +171,16 @@ describe('planAttention', () => {
             else rowOfPartial.set(partial, target);
           }
         }
-        expect(words[COUNT.mergeRows]).toBe(plan.mergeRows);
-        expect(words[layout.mergeIndptr + plan.mergeRows]).toBe(plan.partialRows);
+        expect(words[section.counts + ATTENTION_COUNT.mergeRows]).toBe(plan.mergeRows);
+        expect(words[section.mergeIndptr + plan.mergeRows]).toBe(plan.partialRows);
         expect(rowOfPartial.size).toBe(plan.partialRows);
         const merged = new Set<number>();
         for (let i = 0; i < plan.mergeRows; i++) {
-          const target = words[layout.mergeRow + i];
+          const target = words[section.mergeRow + i];
           if (merged.has(target) || whole.has(target)) expect.fail('merged and written');
           merged.add(target);
-          const first = words[layout.mergeIndptr + i];
-          const end = words[layout.mergeIndptr + i + 1];
+          const first = words[section.mergeIndptr + i];
+          const end = words[section.mergeIndptr + i + 1];
           if (end - first < 2) expect.fail('nothing to merge');
           for (let partial = first; partial < end; partial++) {
             if (rowOfPartial.get(partial) !== target)
@@ -188,22 +196,20 @@ describe('planAttention', () => {
   it('stays within attentionCapacity and writes nothing outside its sections', () => {
     fc.assert(
       fc.property(cases, (one) => {
-        const { layout, words, plan } = planned(one, 3);
+        const { layout, section, words, plan } = planned(one, 3);
         const { heads, kvHeads, workgroups, tiles, requests } = one.input;
         const limits = { tokens: one.tokens, requests: requests.length, heads, kvHeads, workgroups, tiles };
         expect(plan.partialRows).toBeLessThanOrEqual(attentionCapacity(limits).partialRows);
         const sections: [number, number][] = [
-          [layout.items16, plan.items16 * ITEM_WORDS],
-          [layout.items128, plan.items128 * ITEM_WORDS],
-          [layout.workIndptr16, workgroups + 4],
-          [layout.workIndptr128, workgroups + 4],
-          [layout.mergeIndptr, plan.mergeRows + 1],
-          [layout.mergeRow, plan.mergeRows],
+          [section.counts, ATTENTION_COUNT_WORDS],
+          [section.items16, plan.items16 * ITEM_WORDS],
+          [section.items128, plan.items128 * ITEM_WORDS],
+          [section.workIndptr16, workgroups + 4],
+          [section.workIndptr128, workgroups + 4],
+          [section.mergeIndptr, plan.mergeRows + 1],
+          [section.mergeRow, plan.mergeRows],
         ];
         const expected = new Uint8Array(layout.words);
-        for (const counter of ['tile16Items', 'tile128Items', 'mergeRows', 'chunk16', 'chunk128'] as const) {
-          expected[COUNT[counter]] = 1;
-        }
         for (const [at, count] of sections) expected.fill(1, at, at + count);
         const wrong = expected.findIndex((yes, i) => (words[i] !== POISON) !== (yes === 1));
         expect(wrong).toBe(-1);
@@ -215,10 +221,10 @@ describe('planAttention', () => {
   it('balances: no workgroup exceeds the mean by more than one item', () => {
     fc.assert(
       fc.property(cases, (one) => {
-        const { layout, words, plan } = planned(one);
+        const { section, words, plan } = planned(one);
         const loads: Record<string, number[]> = {};
         let largest = 0;
-        for (const { tile, workgroup, fields } of itemsOf(layout, words)) {
+        for (const { tile, workgroup, fields } of itemsOf(section, words)) {
           const key = one.input.together ? 'both' : String(tile);
           const cost = 2 * tile + fields.kvEnd - fields.kvStart;
           (loads[key] ??= Array.from<number>({ length: one.input.workgroups }).fill(0))[workgroup] += cost;
@@ -266,7 +272,7 @@ describe('planAttention', () => {
     for (const [name, capacity] of small) {
       const layout = stepMetaLayout({ ...enough, [name]: capacity });
       const words = new Uint32Array(layout.words).fill(POISON);
-      expect(() => planAttention(input, layout, words)).toThrow(
+      expect(() => planAttention(input, layout.attention[0], words)).toThrow(
         new RegExp(`got \\d+ .*expected at most ${capacity}; raise ${name}`),
       );
       expect(words.every((word) => word === POISON)).toBe(true);
@@ -276,8 +282,8 @@ describe('planAttention', () => {
   it('prints every item and the merge', () => {
     const requests = [{ qStart: 0, qLen: 1, kvLen: 600, pageStart: 0 }];
     const input = { requests, heads: 2, kvHeads: 1, headDim: 64, pageSize: 16, workgroups: 2 };
-    const { layout, words, plan } = planned({ input, tokens: 1 });
-    const text = printPlan(layout, words);
+    const { section, words, plan } = planned({ input, tokens: 1 });
+    const text = printPlan(section, words);
     expect(text.split('\n')).toHaveLength(plan.items16 + 3);
     expect(text).toContain('tokens from 0 (q 1, kv 600), packed rows from 0, kv head 0, kv [0, 320)');
     expect(text).toContain(`merge: 2 rows of ${plan.partialRows} partial rows`);

@@ -4,6 +4,7 @@
  *   attention_tile   many query rows on a GPU, and few rows on a GPU without subgroups: workgroup memory
  */
 import type { DeviceTarget, DType } from '../device.ts';
+import { attentionSection } from '../plan/stepMeta.ts';
 import type { AttentionCall } from './calls.ts';
 import type { KernelDefinition, Launch } from './definition.ts';
 import { twin } from './attentionTwin.ts';
@@ -16,6 +17,8 @@ export interface AttentionShape {
   group: number; // query heads for each KV head
   workgroups: number; // budget of the dispatch
   kvType: DType;
+  /** Workgroup size that is wanted (CallBase.invocations). */
+  invocations?: number;
 }
 
 export interface AttentionVariant {
@@ -34,7 +37,7 @@ function powerOfTwo(n: number): number {
 
 /** Picks the shader and its constants from shape and target alone. */
 export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVariant {
-  const { headDim, group, tile, kvType, workgroups } = shape;
+  const { headDim, group, tile, kvType, workgroups, invocations } = shape;
   const width = headDim % 4 === 0 ? 4 : 2;
   const { subgroups } = target.features;
   const { min } = target.subgroupSize;
@@ -59,11 +62,22 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
   const loads = Math.ceil(headDim / kvWidth / lanes);
   if (tile === 16 && subgroups && loads <= 2) {
     const rows = Math.min(powerOfTwo(group), 8);
+    // The slots meet in workgroup memory with one f32 row each.
+    const bytes = (size: number, team: number): number => (size / team) * (headDim + 2 * rows) * 4;
+    // Share of the copy bandwidth on an H100 (64 x 2048 tokens, 32/8 heads of 128) by workgroups and lanes x loads x
+    // tokens; "+" issues the loads of a step while the step before is computed:
+    //   32: 16x1x4 24 %, 8x2x4 35 %, 16x1x4+ 36 %, 8x2x2+ 40 %      64: 46, 64, 71, 73 (8x2x3+ 76)
+    //   132: 80, 90, 97, 95 (97)                                    264: 100, 91, 98, 97 (16x1x2+ 103)
+    if (loads === 1 && kvWidth === 8 && lanes >= 8 && rows <= 4) {
+      const size = invocations ?? 256;
+      const few =
+        workgroups < target.defaultWorkgroups && bytes(size, lanes / 2) <= target.limits.maxWorkgroupBytes;
+      const team = few ? { lanes: lanes / 2, loads: 2, tokens: 3 } : { lanes, loads: 1, tokens: 2 };
+      return lanesVariant({ width, kvWidth, rows, ...team, slots: size / team.lanes, ahead: true });
+    }
     const tokens = rows * loads * kvWidth > 32 || loads > 1 ? 2 : 4;
-    // The slots meet in workgroup memory with one f32 row each. Measured on an H100, 64 x 2048 tokens, 32/8 heads of
-    // 128, share of the copy bandwidth: 264 workgroups of 256 80 %, of 128 66 %; 528 of 256 81 %, of 128 95 %.
-    const small = (256 / lanes) * headDim * 4 > 12288 || workgroups >= 2 * target.defaultWorkgroups;
-    const workgroupSize = small ? 128 : 256;
+    const small = bytes(256, lanes) > 12288 || workgroups >= 2 * target.defaultWorkgroups;
+    const workgroupSize = invocations ?? (small ? 128 : 256);
     return lanesVariant({ width, kvWidth, lanes, slots: workgroupSize / lanes, loads, rows, tokens });
   }
   // Dimensions of an invocation: 32, or 16 when its subgroup can hold the whole row; then it carries more rows.
@@ -99,6 +113,7 @@ function lanesVariant(chosen: {
   loads: number;
   rows: number;
   tokens: number;
+  ahead?: boolean;
 }): AttentionVariant {
   return {
     shader: 'attention_lanes',
@@ -114,6 +129,7 @@ function lanesVariant(chosen: {
       LOADS: chosen.loads,
       ROWS: chosen.rows,
       TOKENS: chosen.tokens,
+      AHEAD: chosen.ahead ?? false,
     },
   };
 }
@@ -121,10 +137,11 @@ function lanesVariant(chosen: {
 function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
   const { tile, q, kCache, vCache, out, heads, kvHeads, headDim, pageSize, layout, slidingWindow } = call;
   check(call);
+  const section = attentionSection(layout, call.slot);
   const group = heads / kvHeads;
   const workgroups =
     call.workgroups ?? Math.min(layout.capacity.attentionWorkgroups, target.limits.maxWorkgroups);
-  const shape = { tile, headDim, group, kvType: kCache.dtype, workgroups };
+  const shape = { tile, headDim, group, kvType: kCache.dtype, workgroups, invocations: call.invocations };
   const { shader, defines } = choose(shape, target);
   const short = shader.slice('attention_'.length);
   return [
@@ -152,8 +169,8 @@ function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
         { view: call.partialLse, access: 'read_write' },
       ],
       params: [
-        tile === 16 ? layout.items16 : layout.items128,
-        tile === 16 ? layout.workIndptr16 : layout.workIndptr128,
+        tile === 16 ? section.items16 : section.items128,
+        tile === 16 ? section.workIndptr16 : section.workIndptr128,
         layout.pages,
         layout.capacity.attentionWorkgroups,
         heads,

@@ -2,7 +2,7 @@
  * The slow twin of attention: follows the work items of the plan one by one, partial results included, so that the
  * plan and the merge are held to it too. Also what the cpu device serves with: no allocation for a row.
  */
-import { ITEM, ITEM_WORDS } from '../plan/stepMeta.ts';
+import { attentionSection, ITEM, ITEM_WORDS } from '../plan/stepMeta.ts';
 import { visibleEnd, visibleStart } from '../plan/attentionTiles.ts';
 import type { AttentionCall } from './calls.ts';
 import type { TwinMemory } from './definition.ts';
@@ -17,6 +17,7 @@ const result = new Float64Array(256);
 
 export function twin(call: AttentionCall, memory: TwinMemory): void {
   const { tile, layout, heads, kvHeads, headDim, pageSize, slidingWindow = 0 } = call;
+  const section = attentionSection(layout, call.slot);
   const meta = memory.u32(call.meta);
   const q = memory.f32(call.q);
   const k = memory.f32(call.kCache);
@@ -26,8 +27,8 @@ export function twin(call: AttentionCall, memory: TwinMemory): void {
   const partialLse = memory.f32(call.partialLse);
   const group = heads / kvHeads;
   const scale = call.scale * Math.LOG2E; // softmax in base 2
-  const items = tile === 16 ? layout.items16 : layout.items128;
-  const indptr = tile === 16 ? layout.workIndptr16 : layout.workIndptr128;
+  const items = tile === 16 ? section.items16 : section.items128;
+  const indptr = tile === 16 ? section.workIndptr16 : section.workIndptr128;
   const count = meta[indptr + layout.capacity.attentionWorkgroups];
 
   for (let i = 0; i < count; i++) {

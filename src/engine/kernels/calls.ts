@@ -130,17 +130,23 @@ export interface MergeCall extends CallBase {
   headDim: number;
 }
 
-/** out[t, f] = silu(gateUp[t, f]) * gateUp[t, F + f]. For MoE the rows are T * rowsPerToken. */
+/**
+ * out[t, f] = silu(gateUp[t, f]) * gateUp[t, F + f]. For MoE the rows are the T * rowsPerToken slots of the grouped
+ * GEMM: of a range [s, e) of tokens they are `compact`, rows 0 to (e - s) * rowsPerToken, as route numbers them.
+ */
 export interface SiluMulCall extends CallBase {
   kernel: 'silu_mul';
   gateUp: TensorView; // [rows, 2F] f32 | f16
   out: TensorView; // [rows, F] f32 | f16
   rowsPerToken: number; // 1, or X after a grouped GEMM
+  compact?: boolean; // rows count from 0 within the range; default: when rowsPerToken > 1 (a model with X = 1 says so)
 }
 
 /**
  * Softmax over E router logits, top X experts (ties: lower index first), weights renormalised when asked, and the
- * (token, choice) slots sorted by expert, in token order within an expert.
+ * (token, choice) slots sorted by expert, in token order within an expert. With a range [s, e) of tokens the sorted
+ * slots count from 0 to (e - s) * X, while slotSource keeps token * X + choice of the whole batch; so groups of rows that
+ * are routed side by side need slotSource, expertStart and the tensors of slots each for itself.
  */
 export interface RouteCall extends CallBase {
   kernel: 'route';
@@ -155,7 +161,7 @@ export interface RouteCall extends CallBase {
 }
 
 /**
- * Grouped GEMM: for slot s of expert e: out[o, n] = sum_k a[i, k] * w[e, n, k] with
+ * Grouped GEMM over the slots that expertStart lists (of route's range): for slot s of expert e: out[o, n] = sum_k a[i, k] * w[e, n, k] with
  * gather 'token': i = slotSource[s] / X, o = s;  gather 'slot': i = s, o = slotSource[s] (back to token order).
  */
 export interface MoeGemmCall extends CallBase {

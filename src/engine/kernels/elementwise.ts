@@ -19,6 +19,11 @@ export function vectorWidth(rowLength: number, views: readonly TensorView[]): 1 
   return 1;
 }
 
+/** Invocations of a workgroup: what the call wants (it shares a dispatch with others), else the kernel's own choice. */
+export function invocationsOf(call: { invocations?: number }, target: DeviceTarget, own: number): number {
+  return call.invocations === undefined ? own : Math.min(call.invocations, target.limits.maxInvocations);
+}
+
 /** Rows that a default budget is for: those of the program, at most those of the tensor. */
 export function budgetRows(call: { maxRows?: number }, capacity: number, rowsEach = 1): number {
   return call.maxRows === undefined ? capacity : Math.min(capacity, call.maxRows * rowsEach);

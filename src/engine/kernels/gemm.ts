@@ -3,7 +3,7 @@
  * gemm/: variant.ts (data), choose.ts (which one), launch.ts (the launch).
  */
 import type { DeviceTarget } from '../device.ts';
-import { COUNT } from '../plan/stepMeta.ts';
+import { rangeOf } from '../plan/stepMeta.ts';
 import type { GemmCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
 import { chooseGemm } from './gemm/choose.ts';
@@ -46,16 +46,17 @@ function checkShapes(call: GemmCall): void {
 
 function twin(call: GemmCall, memory: TwinMemory): void {
   const [n, k] = call.w.shape;
-  const rows = Math.min(memory.u32(call.meta)[COUNT[call.rows]], call.out.shape[0]);
+  const [first, end] = rangeOf(call.layout, memory.u32(call.meta), call, call.out.shape[0]);
+  const rows = end - first;
   const a = memory.f32(call.a);
   const w = memory.f32(call.w);
   const out = memory.f32(call.out);
   const bias = call.bias && memory.f32(call.bias);
   const ldc = call.out.shape[1];
-  const starts = Array.from({ length: rows }, (_, row) => row * k);
+  const starts = Array.from({ length: rows }, (_, row) => (first + row) * k);
   if (call.epilogue === 'none') {
     blockedGemm(a, starts, w, 0, n, k, (row, column, value) => {
-      out[row * ldc + call.outColumn + column] = bias ? value + bias[column] : value;
+      out[(first + row) * ldc + call.outColumn + column] = bias ? value + bias[column] : value;
     });
     return;
   }
@@ -65,7 +66,7 @@ function twin(call: GemmCall, memory: TwinMemory): void {
     gates[row * columns + column] = gate / (1 + Math.exp(-gate));
   });
   blockedGemm(a, starts, w, columns * k, columns, k, (row, column, up) => {
-    out[row * ldc + call.outColumn + column] = gates[row * columns + column] * up;
+    out[(first + row) * ldc + call.outColumn + column] = gates[row * columns + column] * up;
   });
 }
 

@@ -1,9 +1,9 @@
 /** merge: combines the partial attention results of tiles whose KV range was split into chunks. */
 import type { DeviceTarget } from '../device.ts';
-import { COUNT } from '../plan/stepMeta.ts';
+import { ATTENTION_COUNT, attentionSection } from '../plan/stepMeta.ts';
 import type { MergeCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { budgetRows, elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, invocationsOf, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -11,13 +11,15 @@ const WORKGROUP_SIZE = 64;
 function launches(call: MergeCall, target: DeviceTarget): Launch[] {
   const { out, headDim, layout } = call;
   const width = vectorWidth(headDim, [out]);
+  const section = attentionSection(layout, call.slot);
+  const size = invocationsOf(call, target, WORKGROUP_SIZE);
   const vectors = (budgetRows(call, layout.capacity.mergeRows, out.shape[1]) * headDim) / width;
   return [
     {
       shader: 'merge',
       variant: `${out.dtype} d${headDim}`,
       defines: {
-        WORKGROUP_SIZE,
+        WORKGROUP_SIZE: size,
         OUT: out.dtype,
         HEAD_DIM: headDim,
         WIDTH: width,
@@ -29,8 +31,13 @@ function launches(call: MergeCall, target: DeviceTarget): Launch[] {
         { view: call.partialLse, access: 'read' },
         { view: out, access: 'read_write' },
       ],
-      params: [layout.mergeIndptr, layout.mergeRow, layout.capacity.mergeRows],
-      workgroups: call.workgroups ?? elementwiseWorkgroups(target, vectors, WORKGROUP_SIZE),
+      params: [
+        section.counts + ATTENTION_COUNT.mergeRows,
+        section.mergeIndptr,
+        section.mergeRow,
+        layout.capacity.mergeRows,
+      ],
+      workgroups: call.workgroups ?? elementwiseWorkgroups(target, vectors, size),
     },
   ];
 }
@@ -40,15 +47,16 @@ const EMPTY = -1e30;
 
 function twin(call: MergeCall, memory: TwinMemory): void {
   const { layout, headDim } = call;
+  const section = attentionSection(layout, call.slot);
   const meta = memory.u32(call.meta);
   const partial = memory.f32(call.partialOut);
   const lse = memory.f32(call.partialLse);
   const out = memory.f32(call.out);
-  const rows = Math.min(meta[COUNT.mergeRows], layout.capacity.mergeRows);
+  const rows = Math.min(meta[section.counts + ATTENTION_COUNT.mergeRows], layout.capacity.mergeRows);
   for (let row = 0; row < rows; row++) {
-    const first = meta[layout.mergeIndptr + row];
-    const end = meta[layout.mergeIndptr + row + 1];
-    const to = meta[layout.mergeRow + row] * headDim;
+    const first = meta[section.mergeIndptr + row];
+    const end = meta[section.mergeIndptr + row + 1];
+    const to = meta[section.mergeRow + row] * headDim;
     out.fill(0, to, to + headDim);
     let largest = EMPTY;
     for (let i = first; i < end; i++) largest = Math.max(largest, lse[i]);

@@ -1,9 +1,9 @@
 /** moe_combine: the weighted sum of what a token's experts say. */
 import type { DeviceTarget } from '../device.ts';
-import { COUNT } from '../plan/stepMeta.ts';
+import { rangeOf, rangeWord } from '../plan/stepMeta.ts';
 import type { MoeCombineCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { budgetRows, elementwiseWorkgroups, vectorWidth } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, invocationsOf, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -11,32 +11,32 @@ const WORKGROUP_SIZE = 64;
 function launches(call: MoeCombineCall, target: DeviceTarget): Launch[] {
   const [capacity, hidden] = call.out.shape;
   const width = vectorWidth(hidden, [call.y, call.out]);
+  const size = invocationsOf(call, target, WORKGROUP_SIZE);
   return [
     {
       shader: 'moe_combine',
       variant: `x${width}`,
-      defines: { WORKGROUP_SIZE, WIDTH: width },
+      defines: { WORKGROUP_SIZE: size, WIDTH: width },
       bindings: [
         { view: call.meta, access: 'read' },
         { view: call.y, access: 'read' },
         { view: call.weights, access: 'read' },
         { view: call.out, access: 'read_write' },
       ],
-      params: [hidden / width, call.topK, capacity],
+      params: [hidden / width, call.topK, capacity, rangeWord(call.layout, call.range)],
       workgroups:
-        call.workgroups ??
-        elementwiseWorkgroups(target, (budgetRows(call, capacity) * hidden) / width, WORKGROUP_SIZE),
+        call.workgroups ?? elementwiseWorkgroups(target, (budgetRows(call, capacity) * hidden) / width, size),
     },
   ];
 }
 
 function twin(call: MoeCombineCall, memory: TwinMemory): void {
   const [capacity, hidden] = call.out.shape;
-  const tokens = Math.min(memory.u32(call.meta)[COUNT.tokens], capacity);
+  const [first, end] = rangeOf(call.layout, memory.u32(call.meta), call, capacity);
   const y = memory.f32(call.y);
   const weights = memory.f32(call.weights);
   const out = memory.f32(call.out);
-  for (let token = 0; token < tokens; token++) {
+  for (let token = first; token < end; token++) {
     for (let h = 0; h < hidden; h++) {
       let sum = 0;
       for (let x = 0; x < call.topK; x++) {

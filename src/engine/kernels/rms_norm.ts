@@ -1,9 +1,9 @@
 /** rms_norm: adds the residual, then normalises rows; rows of all tokens, or only those that get logits. */
 import type { DeviceTarget } from '../device.ts';
-import { COUNT } from '../plan/stepMeta.ts';
+import { rangeOf, rangeWord } from '../plan/stepMeta.ts';
 import type { RmsNormCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { budgetRows, vectorWidth } from './elementwise.ts';
+import { budgetRows, invocationsOf, vectorWidth } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 /** Most loads that an invocation keeps in registers: 8 x vec4 = 32 registers. */
@@ -19,15 +19,16 @@ interface Choice {
 }
 
 /** Who works on a row of `columns` loads. Barriers are what is slow on software adapters. */
-function choose(columns: number, target: DeviceTarget): Choice {
+function choose(call: RmsNormCall, columns: number, target: DeviceTarget): Choice {
   const { features, subgroupSize } = target;
   if (target.software) {
-    if (features.subgroups && subgroupSize.min === subgroupSize.max) {
+    const wanted = call.invocations ?? subgroupSize.max;
+    if (features.subgroups && subgroupSize.min === subgroupSize.max && wanted === subgroupSize.max) {
       return { reduce: 'subgroup', workgroupSize: subgroupSize.max, keep: false, values: 0 };
     }
-    return { reduce: 'lane', workgroupSize: 4, keep: false, values: 0 };
+    return { reduce: 'lane', workgroupSize: invocationsOf(call, target, 4), keep: false, values: 0 };
   }
-  const workgroupSize = columns > 64 ? 256 : 64;
+  const workgroupSize = Math.max(16, invocationsOf(call, target, columns > 64 ? 256 : 64));
   const values = Math.ceil(columns / workgroupSize);
   const keep = values <= MOST_KEPT;
   return {
@@ -41,7 +42,7 @@ function choose(columns: number, target: DeviceTarget): Choice {
 function launches(call: RmsNormCall, target: DeviceTarget): Launch[] {
   const [capacity, length] = call.out.shape;
   const width = vectorWidth(length, [call.out]);
-  const { reduce, workgroupSize, keep, values } = choose(length / width, target);
+  const { reduce, workgroupSize, keep, values } = choose(call, length / width, target);
   const writesX = call.residual !== undefined && call.rows === 'tokens';
   const rowsAtOnce = reduce === 'lane' ? workgroupSize : 1;
   // Every resident workgroup of a GPU takes rows; eight fit on a core.
@@ -72,7 +73,7 @@ function launches(call: RmsNormCall, target: DeviceTarget): Launch[] {
       params: [
         length / width,
         capacity,
-        COUNT[call.rows],
+        rangeWord(call.layout, call.range, call.rows),
         call.layout.logitRows,
         call.x.shape[0],
         { f32: call.epsilon },
@@ -91,9 +92,9 @@ function twin(call: RmsNormCall, memory: TwinMemory): void {
   const residual = call.residual && memory.f32(call.residual);
   const weight = memory.f32(call.weight);
   const out = memory.f32(call.out);
-  const rows = Math.min(meta[COUNT[call.rows]], capacity);
+  const [first, end] = rangeOf(call.layout, meta, call, capacity);
   const value = new Float32Array(length);
-  for (let row = 0; row < rows; row++) {
+  for (let row = first; row < end; row++) {
     const source = (call.rows === 'logitRows' ? meta[call.layout.logitRows + row] : row) * length;
     let squares = 0;
     for (let i = 0; i < length; i++) {

@@ -1,9 +1,9 @@
 /** rope_append: per-head norm and rotary embedding of q and k; q to its buffer, k and v into the KV pages. */
 import type { DeviceTarget } from '../device.ts';
-import { COUNT } from '../plan/stepMeta.ts';
+import { rangeOf, rangeWord } from '../plan/stepMeta.ts';
 import type { RopeAppendCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
-import { budgetRows, elementwiseWorkgroups } from './elementwise.ts';
+import { budgetRows, elementwiseWorkgroups, invocationsOf } from './elementwise.ts';
 import { combine, type Variant } from './variants.ts';
 
 const WORKGROUP_SIZE = 64;
@@ -26,12 +26,13 @@ function launches(call: RopeAppendCall, target: DeviceTarget): Launch[] {
   const norm = call.qNorm !== undefined;
   const capacity = call.qkv.shape[0];
   const items = budgetRows(call, capacity) * (heads + 2 * kvHeads) * halfWidth;
+  const size = invocationsOf(call, target, WORKGROUP_SIZE);
   return [
     {
       shader: 'rope_append',
       variant: `${call.qkv.dtype} ${call.kCache.dtype} x${width}${norm ? ' norm' : ''}`,
       defines: {
-        WORKGROUP_SIZE,
+        WORKGROUP_SIZE: size,
         IN: call.qkv.dtype,
         Q: call.q.dtype,
         KV: call.kCache.dtype,
@@ -55,6 +56,7 @@ function launches(call: RopeAppendCall, target: DeviceTarget): Launch[] {
       ],
       params: [
         capacity,
+        rangeWord(call.layout, call.range),
         call.layout.positions,
         call.layout.kvSlots,
         heads,
@@ -66,7 +68,7 @@ function launches(call: RopeAppendCall, target: DeviceTarget): Launch[] {
         { f32: call.epsilon },
         { f32: 1 / headDim },
       ],
-      workgroups: call.workgroups ?? elementwiseWorkgroups(target, items, WORKGROUP_SIZE),
+      workgroups: call.workgroups ?? elementwiseWorkgroups(target, items, size),
     },
   ];
 }
@@ -103,8 +105,8 @@ function twin(call: RopeAppendCall, memory: TwinMemory): void {
     for (let i = 0; i < headDim; i++) value[i] *= scale * weight[i];
   };
 
-  const tokens = Math.min(meta[COUNT.tokens], call.qkv.shape[0]);
-  for (let t = 0; t < tokens; t++) {
+  const [first, end] = rangeOf(call.layout, meta, call, call.qkv.shape[0]);
+  for (let t = first; t < end; t++) {
     const position = meta[call.layout.positions + t];
     const slot = meta[call.layout.kvSlots + t];
     const page = Math.floor(slot / pageSize);

@@ -1,6 +1,6 @@
 /** route: which experts each token goes to, and the tokens of each expert (Mixtral, arXiv 2401.04088, section 2.1). */
 import type { DeviceTarget } from '../device.ts';
-import { COUNT } from '../plan/stepMeta.ts';
+import { rangeOf, rangeWord } from '../plan/stepMeta.ts';
 import type { RouteCall } from './calls.ts';
 import type { KernelDefinition, Launch, TwinMemory } from './definition.ts';
 import { budgetRows, elementwiseWorkgroups } from './elementwise.ts';
@@ -17,6 +17,7 @@ function launches(call: RouteCall, target: DeviceTarget): Launch[] {
       `route "${call.label}": topK is ${call.topK}; expected 1 to ${experts}, the number of experts`,
     );
   }
+  const range = rangeWord(call.layout, call.range);
   const lanes = target.software ? 1 : Math.min(SORT_SIZE, target.limits.maxInvocations);
   return [
     {
@@ -29,7 +30,7 @@ function launches(call: RouteCall, target: DeviceTarget): Launch[] {
         { view: call.weights, access: 'read_write' },
         { view: call.choices, access: 'read_write' },
       ],
-      params: [experts, call.topK, call.normalize ? 1 : 0, capacity],
+      params: [experts, call.topK, call.normalize ? 1 : 0, capacity, range],
       workgroups: call.workgroups ?? elementwiseWorkgroups(target, budgetRows(call, capacity), SELECT_SIZE),
     },
     {
@@ -42,7 +43,7 @@ function launches(call: RouteCall, target: DeviceTarget): Launch[] {
         { view: call.slotSource, access: 'read_write' },
         { view: call.expertStart, access: 'read_write' },
       ],
-      params: [experts, call.topK, capacity],
+      params: [experts, call.topK, capacity, range],
       workgroups: call.workgroups ?? experts,
     },
   ];
@@ -51,11 +52,11 @@ function launches(call: RouteCall, target: DeviceTarget): Launch[] {
 function twin(call: RouteCall, memory: TwinMemory): void {
   const [capacity, experts] = call.logits.shape;
   const { topK } = call;
-  const tokens = Math.min(memory.u32(call.meta)[COUNT.tokens], capacity);
+  const [first, end] = rangeOf(call.layout, memory.u32(call.meta), call, capacity);
   const logits = memory.f32(call.logits);
   const weights = memory.f32(call.weights);
   const choices = memory.u32(call.choices);
-  for (let token = 0; token < tokens; token++) {
+  for (let token = first; token < end; token++) {
     const row = logits.subarray(token * experts, (token + 1) * experts);
     const largest = Math.max(...row);
     const exponentials = Array.from(row, (logit) => Math.exp(logit - largest));
@@ -74,7 +75,8 @@ function twin(call: RouteCall, memory: TwinMemory): void {
   let to = 0;
   for (let expert = 0; expert < experts; expert++) {
     expertStart[expert] = to;
-    for (let slot = 0; slot < tokens * topK; slot++) if (choices[slot] === expert) slotSource[to++] = slot;
+    for (let slot = first * topK; slot < end * topK; slot++)
+      if (choices[slot] === expert) slotSource[to++] = slot;
   }
   expertStart[experts] = to;
 }

@@ -184,7 +184,7 @@ export class ModelRunner implements BatchRunner {
         slidingWindow: config.slidingLayers.every(Boolean) ? config.slidingWindow : undefined,
         workgroups: this.#parts.attentionWorkgroups,
       },
-      layout,
+      layout.attention[0],
       words,
     );
     const sampled = batch.segments.filter((segment) => segment.sample).map((segment) => segment.request);
@@ -207,7 +207,9 @@ export class ModelRunner implements BatchRunner {
     // The copy is enqueued here, so that a later step cannot overwrite the tokens before they are read.
     const rows = sampled.length;
     const bytes =
-      rows > 0 ? this.device.read(this.buffers.sampled.buffer, 0, rows * SAMPLED_WORDS * 4) : this.device.idle();
+      rows > 0
+        ? this.device.read(this.buffers.sampled.buffer, 0, rows * SAMPLED_WORDS * 4)
+        : this.device.idle();
     bytes.catch(() => undefined); // reported by collect()
     return { collect: async () => sampledTokens(await bytes, rows) };
   }

@@ -11,6 +11,7 @@
  */
 import {
   canSplitFurther,
+  coarserLimit,
   chunkLength,
   chunkLimit,
   FINEST_SPLIT,
@@ -20,12 +21,14 @@ import {
 } from './attentionTiles.ts';
 import { TileList } from './attentionTileList.ts';
 import type { AttentionRequest, TileRows } from './attentionTiles.ts';
-import { COUNT, ITEM, ITEM_WORDS, PARTIAL_NONE } from './stepMeta.ts';
-import type { StepMetaLayout } from './stepMeta.ts';
+import { sliceRequests } from './attentionSlice.ts';
+import { ATTENTION_COUNT, ITEM, ITEM_WORDS, PARTIAL_NONE } from './stepMeta.ts';
+import type { AttentionSection } from './stepMeta.ts';
 import { WorkHeap } from './workHeap.ts';
 
 export { attentionCapacity } from './attentionCapacity.ts';
 export { printPlan } from './attentionPrint.ts';
+export { sliceRequests } from './attentionSlice.ts';
 export type { AttentionRequest, TileRows } from './attentionTiles.ts';
 
 export interface AttentionPlanInput {
@@ -44,6 +47,12 @@ export interface AttentionPlanInput {
    * fill the gaps that long ones leave. Default false: one dispatch runs after the other, each balanced for itself.
    */
   together?: boolean;
+  /** Token rows [start, end) of the dense batch that the plan is for (sliceRequests); default all. */
+  rows?: readonly [start: number, end: number];
+  /** First row of the partial results that this plan may use: plans that run side by side share one buffer. */
+  partialBase?: number;
+  /** Rows from there on that it may use; where they do not suffice it splits less. Default: no limit. */
+  partialCapacity?: number;
 }
 
 /** What planAttention wrote, for logs, tests and the caller's buffer checks. */
@@ -51,7 +60,7 @@ export interface AttentionPlan {
   items16: number;
   items128: number;
   mergeRows: number;
-  partialRows: number; // rows of partialOut and partialLse in use
+  partialRows: number; // rows of partialOut and partialLse in use, from partialBase on
   partialBytes: number; // bytes of both
   chunk16: number; // KV tokens that an item covers at most; 0 without items
   chunk128: number;
@@ -67,32 +76,30 @@ const lists: Record<TileRows, TileList> = { 16: new TileList(16), 128: new TileL
 const heap = new WorkHeap();
 
 /**
- * Plans attention for one step and writes the sections items16, items128, workIndptr16, workIndptr128, mergeIndptr,
- * mergeRow and the counters tile16Items, tile128Items, mergeRows, chunk16, chunk128 into `words` (layout.words u32).
- * Lists beyond `workgroups`, up to the layout's attentionWorkgroups, are left empty, so a dispatch of any size may
- * stride over all of them.
+ * Plans attention for one step, or for the token rows of one nano-batch, and writes one plan of the metadata: items,
+ * indptrs, merge lists and counters of `section` (layout.attention[slot]). Lists beyond `workgroups`, up to the
+ * section's attentionWorkgroups, are left empty, so a dispatch of any size may stride over all of them.
  *
- * @throws Error when a section of the layout is too small; nothing is written then.
+ * @throws Error when a part of the section is too small; nothing is written then.
  */
 export function planAttention(
   input: AttentionPlanInput,
-  layout: StepMetaLayout,
+  section: AttentionSection,
   words: Uint32Array,
 ): AttentionPlan {
-  check(input, layout, words);
-  cut(input);
-  const { kvHeads, workgroups, together = false } = input;
+  const { kvHeads, workgroups, together = false, rows, partialBase = 0, partialCapacity = Infinity } = input;
+  check(input, section, words);
+  const requests = rows ? sliceRequests(input.requests, rows[0], rows[1]) : input.requests;
+  cut(requests, input);
   const limits: Record<TileRows, number> = { 16: 0, 128: 0 };
   let imbalance = 1;
   const total = (lists[16].kvTokens + lists[128].kvTokens) * kvHeads;
   if (together) {
     for (let split = 1; ; split *= 4) {
-      heap.reset(workgroups);
-      for (const tile of [128, 16] as const) {
+      for (const tile of TILES) {
         limits[tile] = chunkLimit(total, workgroups, tile, Math.min(split, FINEST_SPLIT[tile]));
-        assign(lists[tile], limits[tile], kvHeads);
       }
-      imbalance = heap.imbalance();
+      imbalance = assignBoth(limits, kvHeads, workgroups);
       if (imbalance <= GOOD_BALANCE || !canSplitFurther(16, limits[16], split)) break;
     }
   } else {
@@ -106,38 +113,81 @@ export function planAttention(
       imbalance = Math.max(imbalance, heap.imbalance());
     }
   }
+  if (splitLess(limits, requests, input, partialCapacity)) {
+    imbalance = 1;
+    if (together) imbalance = assignBoth(limits, kvHeads, workgroups);
+    for (const tile of together ? [] : TILES) {
+      heap.reset(workgroups);
+      assign(lists[tile], limits[tile], kvHeads);
+      imbalance = Math.max(imbalance, heap.imbalance());
+    }
+  }
   const items16 = countItems(lists[16], limits[16], kvHeads);
   const items128 = countItems(lists[128], limits[128], kvHeads);
-  const mergeRows = countMergeRows(input, limits);
-  require(items16, layout.capacity.items16, 'attention items with 16-row tiles', 'items16');
-  require(items128, layout.capacity.items128, 'attention items with 128-row tiles', 'items128');
-  require(mergeRows, layout.capacity.mergeRows, 'merged attention rows', 'mergeRows');
+  const mergeRows =
+    countRows(16, limits, requests, input).merged + countRows(128, limits, requests, input).merged;
+  require(items16, section.capacity.items16, 'attention items with 16-row tiles', 'items16');
+  require(items128, section.capacity.items128, 'attention items with 128-row tiles', 'items128');
+  require(mergeRows, section.capacity.mergeRows, 'merged attention rows', 'mergeRows');
 
-  const merge = { rows: 0, partialRows: 0 };
-  write(lists[16], limits[16], input, layout.items16, layout.workIndptr16, layout, words, merge);
-  write(lists[128], limits[128], input, layout.items128, layout.workIndptr128, layout, words, merge);
-  words[layout.mergeIndptr + merge.rows] = merge.partialRows;
+  const merge = { rows: 0, partialRows: partialBase };
+  write(lists[16], limits[16], requests, input, section.items16, section.workIndptr16, section, words, merge);
+  write(
+    lists[128],
+    limits[128],
+    requests,
+    input,
+    section.items128,
+    section.workIndptr128,
+    section,
+    words,
+    merge,
+  );
+  words[section.mergeIndptr + merge.rows] = merge.partialRows;
   const chunk16 = items16 === 0 ? 0 : limits[16];
   const chunk128 = items128 === 0 ? 0 : limits[128];
-  words[COUNT.tile16Items] = items16;
-  words[COUNT.tile128Items] = items128;
-  words[COUNT.mergeRows] = merge.rows;
-  words[COUNT.chunk16] = chunk16;
-  words[COUNT.chunk128] = chunk128;
-  const partialBytes = merge.partialRows * (input.headDim + 1) * 4;
+  words[section.counts + ATTENTION_COUNT.items16] = items16;
+  words[section.counts + ATTENTION_COUNT.items128] = items128;
+  words[section.counts + ATTENTION_COUNT.mergeRows] = merge.rows;
+  words[section.counts + ATTENTION_COUNT.chunk16] = chunk16;
+  words[section.counts + ATTENTION_COUNT.chunk128] = chunk128;
+  const partialRows = merge.partialRows - partialBase;
   return {
     items16,
     items128,
     mergeRows,
-    partialRows: merge.partialRows,
-    partialBytes,
+    partialRows,
+    partialBytes: partialRows * (input.headDim + 1) * 4,
     chunk16,
     chunk128,
     imbalance,
   };
 }
 
-function check(input: AttentionPlanInput, layout: StepMetaLayout, words: Uint32Array): void {
+/** One heap for both tile sizes: long tiles first. Returns the imbalance. */
+function assignBoth(limits: Record<TileRows, number>, kvHeads: number, workgroups: number): number {
+  heap.reset(workgroups);
+  for (const tile of [128, 16] as const) assign(lists[tile], limits[tile], kvHeads);
+  return heap.imbalance();
+}
+
+/** Raises limits until the partial rows fit; without splits there are none. Returns whether it had to. */
+function splitLess(
+  limits: Record<TileRows, number>,
+  requests: readonly AttentionRequest[],
+  input: AttentionPlanInput,
+  partialCapacity: number,
+): boolean {
+  for (let changed = false; ; changed = true) {
+    const few = countRows(16, limits, requests, input).partial;
+    const many = countRows(128, limits, requests, input).partial;
+    if (few + many <= Math.max(0, partialCapacity)) return changed;
+    const tile = few > many ? 16 : 128;
+    limits[tile] = coarserLimit(limits[tile]);
+  }
+}
+
+function check(input: AttentionPlanInput, { capacity, end }: AttentionSection, words: Uint32Array): void {
   const { heads, kvHeads, workgroups } = input;
   if (heads % kvHeads !== 0) {
     throw new Error(
@@ -149,8 +199,8 @@ function check(input: AttentionPlanInput, layout: StepMetaLayout, words: Uint32A
       `planAttention: got ${workgroups} workgroups, expected an integer >= 1; leave it to the device's default`,
     );
   }
-  require(workgroups, layout.capacity.attentionWorkgroups, 'attention workgroups', 'attentionWorkgroups');
-  require(layout.words, words.length, 'metadata words', 'the metadata array');
+  require(workgroups, capacity.attentionWorkgroups, 'attention workgroups', 'attentionWorkgroups');
+  require(end, words.length, 'metadata words', 'the metadata array');
   for (const request of input.requests) {
     const { qStart, qLen, kvLen, pageStart } = request;
     if (!(qStart >= 0 && qLen >= 0 && kvLen >= 0 && pageStart >= 0)) {
@@ -160,9 +210,9 @@ function check(input: AttentionPlanInput, layout: StepMetaLayout, words: Uint32A
       );
     }
     if (qLen === 0) continue;
-    require(qStart + qLen, layout.capacity.tokens, 'token rows', 'tokens');
+    require(qStart + qLen, capacity.tokens, 'token rows', 'tokens');
     const lastPage = pageStart + Math.ceil(kvLen / input.pageSize);
-    require(lastPage, layout.capacity.pages, 'entries of page tables', 'pages');
+    require(lastPage, capacity.pages, 'entries of page tables', 'pages');
   }
 }
 
@@ -174,8 +224,8 @@ function require(got: number, expected: number, what: string, remedy: string): v
 }
 
 /** Fills the tile lists from the requests. */
-function cut(input: AttentionPlanInput): void {
-  const { requests, heads, kvHeads, slidingWindow = 0, tiles = TILES } = input;
+function cut(requests: readonly AttentionRequest[], input: AttentionPlanInput): void {
+  const { heads, kvHeads, slidingWindow = 0, tiles = TILES } = input;
   const group = heads / kvHeads;
   lists[16].clear();
   lists[128].clear();
@@ -206,20 +256,28 @@ function countItems(list: TileList, limit: number, kvHeads: number): number {
   return chunks * kvHeads;
 }
 
-function rowsOf(list: TileList, tile: number, input: AttentionPlanInput): number {
-  const packed = input.requests[list.request[tile]].qLen * (input.heads / input.kvHeads);
-  return Math.min(list.rows, packed - list.firstRow[tile]);
+function rowsOf(list: TileList, tile: number, request: AttentionRequest, group: number): number {
+  return Math.min(list.rows, request.qLen * group - list.firstRow[tile]);
 }
 
-function countMergeRows(input: AttentionPlanInput, limits: Record<TileRows, number>): number {
-  let rows = 0;
-  for (const size of TILES) {
-    const list = lists[size];
-    for (let tile = 0; tile < list.count; tile++) {
-      if (chunksOf(list, tile, limits[size]) > 1) rows += rowsOf(list, tile, input);
-    }
+/** (token, head) rows that are merged, and partial rows, of one tile size. */
+function countRows(
+  size: TileRows,
+  limits: Record<TileRows, number>,
+  requests: readonly AttentionRequest[],
+  { heads, kvHeads }: AttentionPlanInput,
+): { merged: number; partial: number } {
+  const list = lists[size];
+  let merged = 0;
+  let partial = 0;
+  for (let tile = 0; tile < list.count; tile++) {
+    const chunks = chunksOf(list, tile, limits[size]);
+    if (chunks === 1) continue;
+    const rows = rowsOf(list, tile, requests[list.request[tile]], heads / kvHeads);
+    merged += rows;
+    partial += rows * chunks;
   }
-  return rows * input.kvHeads;
+  return { merged: merged * kvHeads, partial: partial * kvHeads };
 }
 
 /** Gives each item, in the order of the enumeration, to the workgroup with the least work. */
@@ -246,16 +304,16 @@ function assign(list: TileList, limit: number, kvHeads: number): void {
 function write(
   list: TileList,
   limit: number,
-  input: AttentionPlanInput,
+  requests: readonly AttentionRequest[],
+  { heads, kvHeads }: AttentionPlanInput,
   itemsAt: number,
   indptrAt: number,
-  layout: StepMetaLayout,
+  section: AttentionSection,
   words: Uint32Array,
   merge: { rows: number; partialRows: number },
 ): void {
-  const { requests, heads, kvHeads } = input;
   const group = heads / kvHeads;
-  const capacity = layout.capacity.attentionWorkgroups;
+  const capacity = section.capacity.attentionWorkgroups;
   const items = countItems(list, limit, kvHeads);
   // Counting sort by workgroup: counts, then starts; while items are placed, indptr[w] runs to the end of list w.
   words.fill(0, indptrAt, indptrAt + capacity + 1);
@@ -271,7 +329,7 @@ function write(
     const kvEnd = list.kvEnd[tile];
     const step = Math.max(chunkLength(kvEnd - kvStart, limit), 1);
     const chunks = chunksOf(list, tile, limit);
-    const rows = rowsOf(list, tile, input);
+    const rows = rowsOf(list, tile, request, group);
     const partialStart = merge.partialRows;
     for (let chunk = 0; chunk < chunks; chunk++) {
       const start = kvStart + chunk * step;
@@ -296,8 +354,8 @@ function write(
     for (let head = 0; head < kvHeads; head++) {
       for (let row = firstRow; row < firstRow + rows; row++) {
         const token = Math.floor(row / group);
-        words[layout.mergeIndptr + merge.rows] = merge.partialRows;
-        words[layout.mergeRow + merge.rows] =
+        words[section.mergeIndptr + merge.rows] = merge.partialRows;
+        words[section.mergeRow + merge.rows] =
           (request.qStart + token) * heads + head * group + (row - token * group);
         merge.rows++;
         merge.partialRows += chunks;

@@ -1,24 +1,29 @@
 /** The attention plan as text, for logs and lessons. */
-import { COUNT, ITEM, ITEM_WORDS, PARTIAL_NONE } from './stepMeta.ts';
-import type { StepMetaLayout } from './stepMeta.ts';
+import { ATTENTION_COUNT, ITEM, ITEM_WORDS, PARTIAL_NONE } from './stepMeta.ts';
+import type { AttentionSection } from './stepMeta.ts';
 
 /** One line for each work item, grouped by workgroup, then the merged rows. Reads what planAttention wrote. */
-export function printPlan(layout: StepMetaLayout, words: Uint32Array): string {
+export function printPlan(section: AttentionSection, words: Uint32Array): string {
   const lines: string[] = [];
+  const counter = (name: keyof typeof ATTENTION_COUNT): number =>
+    words[section.counts + ATTENTION_COUNT[name]];
   for (const tile of [16, 128] as const) {
-    const count = words[tile === 16 ? COUNT.tile16Items : COUNT.tile128Items];
-    const chunk = words[tile === 16 ? COUNT.chunk16 : COUNT.chunk128];
+    const count = counter(tile === 16 ? 'items16' : 'items128');
+    const chunk = counter(tile === 16 ? 'chunk16' : 'chunk128');
     lines.push(`${tile}-row tiles: ${count} items, at most ${chunk} KV tokens each`);
-    const indptr = tile === 16 ? layout.workIndptr16 : layout.workIndptr128;
-    const items = tile === 16 ? layout.items16 : layout.items128;
-    for (let workgroup = 0; workgroup < layout.capacity.attentionWorkgroups; workgroup++) {
+    const indptr = tile === 16 ? section.workIndptr16 : section.workIndptr128;
+    const items = tile === 16 ? section.items16 : section.items128;
+    for (let workgroup = 0; workgroup < section.capacity.attentionWorkgroups; workgroup++) {
       for (let i = words[indptr + workgroup]; i < words[indptr + workgroup + 1]; i++) {
         lines.push(`  workgroup ${workgroup}: ${printItem(words, items + i * ITEM_WORDS)}`);
       }
     }
   }
-  const rows = words[COUNT.mergeRows];
-  lines.push(`merge: ${rows} rows of ${rows === 0 ? 0 : words[layout.mergeIndptr + rows]} partial rows`);
+  const rows = counter('mergeRows');
+  const first = words[section.mergeIndptr];
+  lines.push(
+    `merge: ${rows} rows of ${rows === 0 ? 0 : words[section.mergeIndptr + rows] - first} partial rows`,
+  );
   return lines.join('\n');
 }
 

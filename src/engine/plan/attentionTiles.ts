@@ -66,3 +66,8 @@ export function chunkLength(length: number, limit: number): number {
   const equal = Math.ceil(length / Math.ceil(length / limit));
   return Math.min(Math.ceil(equal / CHUNK_STEP) * CHUNK_STEP, limit);
 }
+
+/** The next longer limit to try where the partial results of this one do not fit. */
+export function coarserLimit(limit: number): number {
+  return Math.ceil((limit * 1.25) / CHUNK_STEP) * CHUNK_STEP;
+}

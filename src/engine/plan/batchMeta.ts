@@ -1,6 +1,19 @@
 /** The token sections of the step metadata, and which words of the buffer a step has to upload. */
 import type { DenseBatch } from '../schedule/scheduler.ts';
-import { COUNT, FROM_SAMPLED, SAMPLE_WORDS, ADJUST_WORDS, ITEM_WORDS, SAMPLE, type StepMetaLayout } from './stepMeta.ts';
+import {
+  ADJUST_WORDS,
+  ATTENTION_COUNT,
+  ATTENTION_COUNT_WORDS,
+  COUNT,
+  FROM_SAMPLED,
+  ITEM_WORDS,
+  RANGE_WORDS,
+  SAMPLE,
+  SAMPLE_WORDS,
+  writeCounts,
+  type AttentionSection,
+  type StepMetaLayout,
+} from './stepMeta.ts';
 
 /** A request of the batch as the attention plan sees it. */
 export interface PlannedRequest {
@@ -11,7 +24,7 @@ export interface PlannedRequest {
 }
 
 /**
- * Writes token ids, positions, KV slots, logit rows, page tables and the first two counters.
+ * Writes token ids, positions, KV slots, logit rows, page tables, the counters and range slot 0.
  * @param ropeRow row of the RoPE table for a token: (request's prompt length, position, batch row) -> row
  * @throws Error when the batch exceeds the layout's capacity.
  */
@@ -48,36 +61,39 @@ export function writeBatch(
     }
     if (wanted) words[layout.logitRows + sample++] = row - 1;
   }
-  words[COUNT.tokens] = batch.tokens;
-  words[COUNT.logitRows] = batch.samples;
+  writeCounts(layout, words, batch.tokens, batch.samples);
   return planned;
 }
 
-/** Word ranges [start, end) that hold something for this step; neighbours closer than a page are joined. */
+/** How many slots a step uses, slot 0 included. */
+export interface SlotsInUse {
+  ranges: number;
+  attention: number;
+}
+
+/**
+ * Word ranges [start, end) that hold something for this step; neighbours closer than a page are joined. Of ranges and
+ * attention plans, the first `slots` ones.
+ */
 export function usedRanges(
   layout: StepMetaLayout,
   words: Uint32Array,
   pageEntries: number,
+  slots: SlotsInUse = { ranges: 1, attention: 1 },
 ): [number, number][] {
   const tokens = words[COUNT.tokens];
   const rows = words[COUNT.logitRows];
-  const merges = words[COUNT.mergeRows];
-  const groups = layout.capacity.attentionWorkgroups + 1;
   const adjustments =
     rows === 0 ? 0 : words[layout.sampling + (rows - 1) * SAMPLE_WORDS + SAMPLE.adjustEnd] * ADJUST_WORDS;
   const used: [number, number][] = [
     [0, Object.keys(COUNT).length],
+    [layout.ranges, slots.ranges * RANGE_WORDS],
     [layout.tokenIds, tokens],
     [layout.positions, tokens],
     [layout.kvSlots, tokens],
     [layout.logitRows, rows],
     [layout.sampling, rows * SAMPLE_WORDS],
-    [layout.workIndptr16, groups],
-    [layout.workIndptr128, groups],
-    [layout.items16, words[COUNT.tile16Items] * ITEM_WORDS],
-    [layout.items128, words[COUNT.tile128Items] * ITEM_WORDS],
-    [layout.mergeIndptr, merges > 0 ? merges + 1 : 0],
-    [layout.mergeRow, merges],
+    ...layout.attention.slice(0, slots.attention).flatMap((section) => usedByPlan(section, words)),
     [layout.pages, pageEntries],
     [layout.adjust, adjustments],
   ];
@@ -89,4 +105,19 @@ export function usedRanges(
     else ranges.push([start, start + length]);
   }
   return ranges;
+}
+
+function usedByPlan(section: AttentionSection, words: Uint32Array): [number, number][] {
+  const { counts } = section;
+  const groups = section.capacity.attentionWorkgroups + 1;
+  const merges = words[counts + ATTENTION_COUNT.mergeRows];
+  return [
+    [counts, ATTENTION_COUNT_WORDS],
+    [section.workIndptr16, groups],
+    [section.workIndptr128, groups],
+    [section.items16, words[counts + ATTENTION_COUNT.items16] * ITEM_WORDS],
+    [section.items128, words[counts + ATTENTION_COUNT.items128] * ITEM_WORDS],
+    [section.mergeIndptr, merges > 0 ? merges + 1 : 0],
+    [section.mergeRow, merges],
+  ];
 }

@@ -10,14 +10,27 @@
 export const COUNT = {
   tokens: 0, // T: rows of the dense batch
   logitRows: 1, // R: rows that get logits and a sampled token
-  tile16Items: 2, // attention work items with 16-row query tiles
-  tile128Items: 3, // attention work items with 128-row query tiles
-  mergeRows: 4, // rows whose partial attention results are merged
-  /** KV tokens a 16-row / 128-row item covers at most (plan/attention.ts). */
-  chunk16: 5,
-  chunk128: 6,
 } as const;
 const COUNT_WORDS = 64;
+
+/**
+ * Words of one slot of the `ranges` section: the rows that a kernel call works on (CallBase.range). Calls with rows
+ * 'tokens' take [tokenStart, tokenEnd), calls with rows 'logitRows' take [rowStart, rowEnd). Slot 0 is always the whole
+ * step: [0, T, 0, R].
+ */
+export const RANGE = { tokenStart: 0, tokenEnd: 1, rowStart: 2, rowEnd: 3 } as const;
+export const RANGE_WORDS = 4;
+
+/** Index of each counter at the start of an attention plan (AttentionSection.counts). */
+export const ATTENTION_COUNT = {
+  items16: 0, // work items with 16-row query tiles
+  items128: 1, // work items with 128-row query tiles
+  mergeRows: 2, // rows whose partial results are merged
+  /** KV tokens that a 16-row / 128-row item covers at most (plan/attention.ts). */
+  chunk16: 3,
+  chunk128: 4,
+} as const;
+export const ATTENTION_COUNT_WORDS = 5;
 
 /** Words of one attention work item (plan/attention.ts writes them, shaders/attention_*.wgsl read them). */
 export const ITEM = {
@@ -91,11 +104,26 @@ export interface StepMetaCapacity {
   tokens: number; // B: most tokens in one dense batch
   requests: number; // most requests in one dense batch = most logit rows
   pages: number; // entries of all page tables together
-  items16: number; // attention work items
+  ranges?: number; // slots of row ranges, slot 0 (everything) included; default 1
+  attentionSlots?: number; // attention plans; default 1
+  items16: number; // attention work items of one plan
   items128: number;
-  mergeRows: number; // (token, head) rows that are merged
-  attentionWorkgroups: number; // largest attention budget
+  mergeRows: number; // (token, head) rows that one plan merges
+  attentionWorkgroups: number; // largest attention budget of one plan
   adjustments: number; // logit adjustment entries of all rows together
+}
+
+/** First word of each part of one attention plan. */
+export interface AttentionSection {
+  capacity: StepMetaCapacity; // the layout's
+  counts: number; // [ATTENTION_COUNT_WORDS]
+  workIndptr16: number; // [attentionWorkgroups + 1] first item of each workgroup
+  workIndptr128: number;
+  items16: number; // [items16][ITEM_WORDS], sorted by workgroup
+  items128: number;
+  mergeIndptr: number; // [mergeRows + 1] first partial row of each merged row
+  mergeRow: number; // [mergeRows] where the merged row goes: token * numHeads + head
+  end: number; // first word after the plan
 }
 
 /** First word of each section. */
@@ -106,12 +134,8 @@ export interface StepMetaLayout {
   kvSlots: number; // [tokens] page * pageSize + offset in page
   logitRows: number; // [requests] token row whose hidden state gets logits
   pages: number; // [pages] page tables of all requests, one after the other
-  items16: number; // [items16][ITEM_WORDS], sorted by workgroup
-  items128: number;
-  workIndptr16: number; // [attentionWorkgroups + 1] first item of each workgroup
-  workIndptr128: number;
-  mergeIndptr: number; // [mergeRows + 1] first partial row of each merged row
-  mergeRow: number; // [mergeRows] where the merged row goes: token * numHeads + head
+  ranges: number; // [ranges][RANGE_WORDS]
+  attention: AttentionSection[]; // [attentionSlots] plans
   sampling: number; // [requests][SAMPLE_WORDS]
   adjust: number; // [adjustments][ADJUST_WORDS]
   words: number; // whole buffer
@@ -128,21 +152,105 @@ export function stepMetaLayout(capacity: StepMetaCapacity): StepMetaLayout {
   place(COUNT_WORDS);
   const layout = {
     capacity,
+    ranges: place((capacity.ranges ?? 1) * RANGE_WORDS),
     tokenIds: place(capacity.tokens),
     positions: place(capacity.tokens),
     kvSlots: place(capacity.tokens),
     logitRows: place(capacity.requests),
     sampling: place(capacity.requests * SAMPLE_WORDS),
-    workIndptr16: place(capacity.attentionWorkgroups + 1),
-    workIndptr128: place(capacity.attentionWorkgroups + 1),
-    items16: place(capacity.items16 * ITEM_WORDS),
-    items128: place(capacity.items128 * ITEM_WORDS),
-    mergeIndptr: place(capacity.mergeRows + 1),
-    mergeRow: place(capacity.mergeRows),
+    attention: Array.from({ length: capacity.attentionSlots ?? 1 }, () => ({
+      capacity,
+      counts: place(ATTENTION_COUNT_WORDS),
+      workIndptr16: place(capacity.attentionWorkgroups + 1),
+      workIndptr128: place(capacity.attentionWorkgroups + 1),
+      items16: place(capacity.items16 * ITEM_WORDS),
+      items128: place(capacity.items128 * ITEM_WORDS),
+      mergeIndptr: place(capacity.mergeRows + 1),
+      mergeRow: place(capacity.mergeRows),
+      end: next,
+    })),
     pages: place(capacity.pages),
     adjust: place(capacity.adjustments * ADJUST_WORDS),
     words: 0,
   };
   layout.words = next;
   return layout;
+}
+
+/** Sets the counters of the step and slot 0 of the ranges, which is all of it. */
+export function writeCounts(
+  layout: StepMetaLayout,
+  words: Uint32Array,
+  tokens: number,
+  logitRows: number,
+): void {
+  words[COUNT.tokens] = tokens;
+  words[COUNT.logitRows] = logitRows;
+  writeRange(layout, words, 0, [0, tokens], [0, logitRows]);
+}
+
+/**
+ * Writes slot `slot` of the ranges: token rows and logit rows, each [start, end).
+ * @throws Error when there is no such slot or a range does not fit the layout.
+ */
+export function writeRange(
+  layout: StepMetaLayout,
+  words: Uint32Array,
+  slot: number,
+  [tokenStart, tokenEnd]: readonly [number, number],
+  [rowStart, rowEnd]: readonly [number, number],
+): void {
+  const { ranges = 1, tokens, requests } = layout.capacity;
+  const within = (start: number, end: number, limit: number): boolean =>
+    0 <= start && start <= end && end <= limit;
+  if (slot < 0 || slot >= ranges) {
+    throw new Error(`range slot ${slot}: the metadata has ${ranges} slots; raise capacity.ranges`);
+  }
+  if (!within(tokenStart, tokenEnd, tokens) || !within(rowStart, rowEnd, requests)) {
+    throw new Error(
+      `range slot ${slot}: got tokens [${tokenStart}, ${tokenEnd}) and logit rows [${rowStart}, ${rowEnd}), ` +
+        `expected them within [0, ${tokens}) and [0, ${requests}); check the pipeline's ranges`,
+    );
+  }
+  words.set([tokenStart, tokenEnd, rowStart, rowEnd], layout.ranges + slot * RANGE_WORDS);
+}
+
+/**
+ * Word of the metadata that holds the first row of a call, and after it the one that holds its end (CallBase.range).
+ * @throws Error when there is no such slot.
+ */
+export function rangeWord(
+  layout: StepMetaLayout,
+  range = 0,
+  rows: 'tokens' | 'logitRows' = 'tokens',
+): number {
+  const { ranges = 1 } = layout.capacity;
+  if (range >= ranges) {
+    throw new Error(`range slot ${range}: the metadata has ${ranges} slots; raise capacity.ranges`);
+  }
+  return layout.ranges + range * RANGE_WORDS + (rows === 'tokens' ? RANGE.tokenStart : RANGE.rowStart);
+}
+
+/** The rows [start, end) of a call, as its slot of the ranges says, at most `capacity`. For twins. */
+export function rangeOf(
+  layout: StepMetaLayout,
+  words: Uint32Array,
+  { range, rows }: { range?: number; rows?: 'tokens' | 'logitRows' },
+  capacity = Infinity,
+): [start: number, end: number] {
+  const at = rangeWord(layout, range, rows);
+  const end = Math.min(words[at + 1], capacity);
+  return [Math.min(words[at], end), end];
+}
+
+/**
+ * One of the attention plans (AttentionCall.slot).
+ * @throws Error when there is no such slot.
+ */
+export function attentionSection(layout: StepMetaLayout, slot = 0): AttentionSection {
+  const section = layout.attention[slot];
+  if (section) return section;
+  throw new Error(
+    `attention slot ${slot}: the metadata has ${layout.attention.length} plans; raise capacity.attentionSlots`,
+  );
 }

@@ -1,6 +1,6 @@
 /** From a call and a variant to the launch: operands, bindings, parameters, workgroups. */
 import type { DeviceTarget } from '../../device.ts';
-import { COUNT } from '../../plan/stepMeta.ts';
+import { rangeWord } from '../../plan/stepMeta.ts';
 import type { GemmCall, MoeGemmCall } from '../calls.ts';
 import type { Launch } from '../definition.ts';
 import {
@@ -42,7 +42,16 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
       { view: call.out, access: 'read_write' },
       ...(call.bias ? [{ view: call.bias, access: 'read' as const }] : []),
     ],
-    params: [COUNT[call.rows], k, silu ? n / 2 : n, ldc, call.outColumn, 0, 0, 0],
+    params: [
+      rangeWord(call.layout, call.range, call.rows),
+      k,
+      silu ? n / 2 : n,
+      ldc,
+      call.outColumn,
+      0,
+      0,
+      0,
+    ],
     workgroups: call.workgroups ?? budget(variant, call.maxRows, n, 1, target),
   };
 }
