@@ -75,6 +75,8 @@ export interface CallTiming {
   kernel: string;
   label: string;
   microseconds: number;
+  /** When it began, from the begin of the first call of the same profile; for traces. */
+  startNanoseconds?: number;
 }
 
 export interface DeviceLostInfo {

@@ -24,6 +24,7 @@ export async function profileSteps(
   });
 
   const timings: CallTiming[] = [];
+  let zero: bigint | undefined;
   for (let first = 0; first < ranges.length; first += CALLS_PER_SET) {
     const part = ranges.slice(first, first + CALLS_PER_SET);
     const querySet = gpu.createQuerySet({ label: 'profile', type: 'timestamp', count: part.length * 2 });
@@ -47,12 +48,14 @@ export async function profileSteps(
     encoder.resolveQuerySet(querySet, 0, part.length * 2, resolved, 0);
     gpu.queue.submit([encoder.finish()]);
     const times = new BigUint64Array(await staging.read(resolved, 0, part.length * 16));
+    zero ??= times[0];
     part.forEach(({ from }, index) => {
       const { kernel, callIndex } = steps[from];
       timings.push({
         kernel,
         label: program.calls[callIndex].label,
         microseconds: Number(times[index * 2 + 1] - times[index * 2]) / 1000,
+        startNanoseconds: Number(times[index * 2] - zero!),
       });
     });
     querySet.destroy();

@@ -1,0 +1,71 @@
+/**
+ * A device's profile (timestamps around each call of a program) as spans: the dispatches on a stream, and on the lanes
+ * what each of them holds. Timestamps lie around whole dispatches, so the parts of a joined one are drawn as long as
+ * it: a lane's busy time is an upper bound there.
+ */
+import type { CallTiming } from '../device.ts';
+import type { KernelCall, ProgramCall } from '../kernels/calls.ts';
+import type { Lane } from '../model/graph.ts';
+import type { TraceBuilder } from './builder.ts';
+import type { SpanClass } from './trace.ts';
+
+export const LANE_CLASS: Record<Lane, SpanClass> = { compute: 'C', memory: 'M', network: 'N' };
+
+export interface CallRecording {
+  /** Name of the group of tracks. */
+  device: string;
+  /** The calls of the profiled programs, in order; timings are matched to them by label. */
+  calls: readonly ProgramCall[];
+  timings: readonly CallTiming[];
+  iter?: number;
+  /** Where the first call begins; ns. */
+  zero?: number;
+  /** Workgroups of the whole device (the header's units): shares of joined calls are given when they fit. */
+  units?: number;
+}
+
+/** The lane that bounds a call, by its kernel: matrix products and prefill attention compute, the rest moves bytes. */
+export function laneOf(call: KernelCall): Lane {
+  if (call.kernel === 'gemm' || call.kernel === 'moe_gemm') return 'compute';
+  return call.kernel === 'attention' && call.tile === 128 ? 'compute' : 'memory';
+}
+
+/** "layers.3.kqv.2" -> layer 3, nano-batch 2, name "kqv.2". */
+export function parseLabel(label: string): { name: string; layer?: number; nb?: number } {
+  const [, layer, name] = /^layers\.(\d+)\.(.*)$/.exec(label) ?? [undefined, undefined, label];
+  const nb = /^[a-z]\w*\.(\d+)/.exec(name)?.[1];
+  const number = (text: string | undefined): number | undefined =>
+    text === undefined ? undefined : Number(text);
+  return { name, layer: number(layer), nb: number(nb) };
+}
+
+/** @returns where the last call ends; ns */
+export function recordCalls(builder: TraceBuilder, recording: CallRecording): number {
+  const { calls, timings, iter, zero = 0, units = 0 } = recording;
+  const device = builder.track('device', recording.device);
+  const stream = builder.track('stream', 'dispatches', device);
+  let next = 0; // the call that the next timing is looked for from
+  let end = zero;
+  for (const timing of timings) {
+    while (next < calls.length && calls[next].label !== timing.label) next++;
+    const call = calls[next++];
+    if (!call)
+      throw new Error(
+        `the profile holds '${timing.label}', which is no call of the program (or out of order): pass the calls that were profiled`,
+      );
+    const start = timing.startNanoseconds === undefined ? end : zero + timing.startNanoseconds;
+    end = start + timing.microseconds * 1000;
+    const parts = call.kernel === 'joined' ? call.parts : [call];
+    const classes = parts.map((part) => LANE_CLASS[laneOf(part)]);
+    const common = { start, end, iter };
+    const cls = classes.includes('C') ? 'C' : classes[0];
+    builder.span({ ...common, track: stream, cls, ...parseLabel(call.label) });
+    const total = parts.reduce((sum, part) => sum + (part.workgroups ?? Infinity), 0);
+    parts.forEach((part, i) => {
+      const track = builder.track('res', laneOf(part), device);
+      const share = parts.length > 1 && total <= units ? part.workgroups : undefined;
+      builder.span({ ...common, track, cls: classes[i], share, ...parseLabel(part.label) });
+    });
+  }
+  return end;
+}

@@ -1,0 +1,172 @@
+/** Recorders and the summary: what they were told is what the trace says. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { KernelCall, ProgramCall } from '../../src/engine/kernels/calls.ts';
+import { TraceBuilder } from '../../src/engine/trace/builder.ts';
+import { traceToChrome } from '../../src/engine/trace/chrome.ts';
+import { parseLabel, recordCalls } from '../../src/engine/trace/recordCalls.ts';
+import { recordSteps, type StepTimes } from '../../src/engine/trace/recordSteps.ts';
+import { printTrace, summarize } from '../../src/engine/trace/summary.ts';
+import { importErrors } from './chromeRules.ts';
+import { build, header, randomSpans } from './traces.ts';
+
+const webgpu = { ...header, source: 'webgpu' as const, intrusive: true };
+const call = (label: string, kernel: KernelCall['kernel'], workgroups?: number, tile?: 16 | 128) =>
+  ({ kernel, label, workgroups, tile }) as unknown as KernelCall;
+
+describe('a device profile', () => {
+  const calls: ProgramCall[] = [
+    call('embed', 'embed'),
+    call('layers.0.kqv.1', 'gemm'),
+    {
+      kernel: 'joined',
+      label: 'layers.0.stage 1',
+      parts: [call('layers.0.kqv.2', 'gemm', 80), call('layers.0.decode_attention.1', 'attention', 28, 16)],
+    },
+    call('layers.0.o.1', 'gemm'),
+  ];
+  const timings = [
+    { kernel: 'embed', label: 'embed', microseconds: 2, startNanoseconds: 0 },
+    { kernel: 'joined', label: 'layers.0.stage 1', microseconds: 50, startNanoseconds: 2500 },
+    { kernel: 'gemm', label: 'layers.0.o.1', microseconds: 10.5, startNanoseconds: 53_000 },
+  ];
+
+  it('lies on the stream as dispatches and on the lanes as nano-operations', () => {
+    const builder = new TraceBuilder(webgpu);
+    // One call was not launched (no rows): the timings skip it.
+    expect(recordCalls(builder, { device: 'gpu', calls, timings, iter: 3, zero: 100, units: 108 })).toBe(
+      63_600,
+    );
+    const { spans, tracks, strings } = builder.finish();
+    const rows = Array.from({ length: spans.rows }, (_, i) => [
+      tracks[spans.track[i]].name,
+      strings[spans.name[i]],
+      spans.ts[i],
+      spans.dur[i],
+      spans.layer[i],
+      spans.nb[i],
+      spans.share[i],
+      spans.iter[i],
+    ]);
+    expect(rows).toEqual([
+      ['dispatches', 'embed', 100, 2000, -1, -1, 0, 3],
+      ['dispatches', 'stage 1', 2600, 50_000, 0, -1, 0, 3],
+      ['dispatches', 'o.1', 53_100, 10_500, 0, 1, 0, 3],
+      ['memory', 'embed', 100, 2000, -1, -1, 0, 3],
+      ['memory', 'decode_attention.1', 2600, 50_000, 0, 1, 28, 3],
+      ['compute', 'kqv.2', 2600, 50_000, 0, 2, 80, 3],
+      ['compute', 'o.1', 53_100, 10_500, 0, 1, 0, 3],
+    ]);
+  });
+
+  it('without starts is laid end to end', () => {
+    const builder = new TraceBuilder(webgpu);
+    const bare = timings.map(({ kernel, label, microseconds }) => ({ kernel, label, microseconds }));
+    expect(recordCalls(builder, { device: 'gpu', calls, timings: bare })).toBe(62_500);
+    const { lanes, length } = summarize(builder.finish());
+    expect(length).toBe(62_500);
+    expect(lanes.find(({ lane }) => lane === 'dispatches')!.share).toBe(1);
+  });
+
+  it('that belongs to other calls is refused', () => {
+    const builder = new TraceBuilder(webgpu);
+    const back = timings.toReversed();
+    expect(() => recordCalls(builder, { device: 'gpu', calls, timings: back })).toThrow(
+      "'layers.0.stage 1', which is no call of the program",
+    );
+  });
+
+  it('reads labels', () => {
+    expect(parseLabel('layers.12.kqv.2')).toEqual({ name: 'kqv.2', layer: 12, nb: 2 });
+    expect(parseLabel('layers.0.attention16')).toEqual({ name: 'attention16', layer: 0 });
+    expect(parseLabel('logits')).toEqual({ name: 'logits' });
+  });
+});
+
+/** Steps of a loop that launches one step before it collects the last, as the overlapped loop does. */
+const overlapped = fc
+  .array(
+    fc.record({
+      plan: fc.double({ min: 0, max: 2, noNaN: true }),
+      run: fc.double({ min: 0.1, max: 20, noNaN: true }),
+    }),
+    {
+      minLength: 2,
+      maxLength: 12,
+    },
+  )
+  .map((times) => {
+    let host = 1000;
+    let device = 0;
+    const steps: StepTimes[] = [];
+    const collect = (step: StepTimes | undefined) => {
+      if (!step) return;
+      step.collectedAt = host = Math.max(host, step.collectedAt);
+      step.deliveredAt = host += 0.1;
+    };
+    times.forEach(({ plan, run }, index) => {
+      const startedAt = host;
+      host += plan;
+      device = Math.max(device, host) + run;
+      const tokens = index + 5;
+      const step = { index, tokens, decodeTokens: index, samples: 1, startedAt, launchedAt: host };
+      steps.push({ ...step, collectedAt: device, deliveredAt: 0 });
+      collect(steps.at(-2));
+    });
+    collect(steps.at(-1));
+    return steps;
+  });
+
+it('the engine: steps in flight at once are all there, and the export is clean', () => {
+  fc.assert(
+    fc.property(overlapped, (steps) => {
+      const builder = new TraceBuilder(webgpu);
+      recordSteps(builder, steps);
+      const trace = builder.finish();
+      expect(trace.spans.rows).toBe(steps.length * 3);
+      expect(trace.counters.rows).toBe(steps.length * 2);
+      expect(importErrors(traceToChrome(trace).traceEvents)).toEqual([]);
+      const { lanes, length } = summarize(trace);
+      expect(length / 1e6).toBeCloseTo(steps.at(-1)!.deliveredAt - steps[0].startedAt, 3);
+      const planned = steps.reduce((sum, { startedAt, launchedAt }) => sum + launchedAt - startedAt, 0);
+      expect(lanes.find(({ lane }) => lane === 'plan and launch')!.busy / 1e6).toBeCloseTo(planned, 3);
+    }),
+  );
+});
+
+describe('the summary', () => {
+  it('counts time once where spans overlap', () => {
+    fc.assert(
+      fc.property(randomSpans, (random) => {
+        const small = random.map((span) => ({ ...span, start: span.start % 200, length: span.length % 50 }));
+        const { lanes } = summarize(build(small));
+        for (const [track, name] of ['compute', 'memory', 'dispatches', 'plan', 'requests'].entries()) {
+          const covered = new Set<number>();
+          for (const span of small) {
+            if (span.track !== track) continue;
+            for (let t = Math.round(span.start); t < Math.round(span.start + span.length); t++)
+              covered.add(t);
+          }
+          expect(lanes.find(({ lane }) => lane === name)?.busy ?? 0).toBe(covered.size);
+        }
+      }),
+    );
+  });
+
+  it('says how long the device waited between iterations, and what a reader must know', () => {
+    const builder = new TraceBuilder(header);
+    const lane = builder.track('res', 'compute', builder.track('device', 'A100-80'));
+    for (const [iter, start] of [
+      [0, 0],
+      [1, 1_100_000],
+      [2, 2_100_000],
+    ])
+      builder.span({ track: lane, name: `kqv.${iter}`, cls: 'C', iter, start, end: start + 1_000_000 });
+    const trace = builder.finish();
+    expect(summarize(trace)).toMatchObject({ idleBetweenIterations: 100_000, iterations: 3 });
+    const text = printTrace(trace).join('\n');
+    expect(text).toContain('A100-80 (model)');
+    expect(text).toContain('idle between 3 iterations: 100.00 us (3.2 %)');
+    expect(text).toContain('3 x C|kqv');
+  });
+});
