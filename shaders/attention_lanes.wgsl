@@ -94,6 +94,46 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #endfor
   }
 #endif
+#if AHEAD
+  // The loads of a step are issued while the step before is computed.
+#for u TOKENS
+  let first_token_{{u}} = item.kv_start + {{u}}u * ATTENTION_SLOTS + slot;
+  let first_at_{{u}} = ATTENTION_LOADS_OF_ROW *
+    attention_kv_row_of(page_{{u}}, item.kv_head, min(first_token_{{u}}, max(item.kv_end, 1u) - 1u) % {{PAGE_SIZE}}u);
+#for l LOADS
+  var ahead_key_{{u}}_{{l}} = attention_k[first_at_{{u}} + min(part + {{l}}u * {{LANES}}u, ATTENTION_LOADS_OF_ROW - 1u)];
+  var ahead_value_{{u}}_{{l}} = attention_v[first_at_{{u}} + min(part + {{l}}u * {{LANES}}u, ATTENTION_LOADS_OF_ROW - 1u)];
+#endfor
+#endfor
+  if (item.kv_start < item.kv_end) {
+#for u TOKENS
+    page_{{u}} = attention_page(item, item.kv_start + ATTENTION_STEP + {{u}}u * ATTENTION_SLOTS + slot);
+#endfor
+  }
+  for (var base = item.kv_start; base < item.kv_end; base += ATTENTION_STEP) {
+#for u TOKENS
+    let token_{{u}} = base + {{u}}u * ATTENTION_SLOTS + slot;
+#for l LOADS
+    let key_{{u}}_{{l}} = ahead_key_{{u}}_{{l}};
+    let value_{{u}}_{{l}} = ahead_value_{{u}}_{{l}};
+#endfor
+#endfor
+    if (base + ATTENTION_STEP < item.kv_end) {
+#for u TOKENS
+    let at_{{u}} = ATTENTION_LOADS_OF_ROW *
+      attention_kv_row_of(page_{{u}}, item.kv_head, min(token_{{u}} + ATTENTION_STEP, item.kv_end - 1u) % {{PAGE_SIZE}}u);
+#for l LOADS
+    ahead_key_{{u}}_{{l}} = attention_k[at_{{u}} + min(part + {{l}}u * {{LANES}}u, ATTENTION_LOADS_OF_ROW - 1u)];
+#endfor
+#for l LOADS
+    ahead_value_{{u}}_{{l}} = attention_v[at_{{u}} + min(part + {{l}}u * {{LANES}}u, ATTENTION_LOADS_OF_ROW - 1u)];
+#endfor
+#endfor
+#for u TOKENS
+    page_{{u}} = attention_page(item, token_{{u}} + 2u * ATTENTION_STEP);
+#endfor
+    }
+#else
   for (var base = item.kv_start; base < item.kv_end; base += ATTENTION_STEP) {
 #if SPREAD_PAGES
     // Each invocation fetches the page id of one token; SLOTS is 1 and TOKENS not above LANES.
@@ -126,6 +166,7 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #endfor
 #endif
 
+#endif
 #for u TOKENS
 #for r ROWS
     var score_{{r}}_{{u}} = 0.0;

@@ -32,9 +32,12 @@ export interface StorageTypes {
   activations: 'f32' | 'f16';
 }
 
-export interface ModelBuffers {
-  meta: TensorView;
-  ropeTable: TensorView;
+/**
+ * Activations of the rows of one nano-batch group, at their row of the dense batch: what runs at the same time never
+ * shares a buffer, because WebGPU binds a buffer either for reading or for writing in one dispatch. The plain order
+ * uses set 0 only.
+ */
+export interface ActivationSet {
   x: TensorView; // [B, H] residual stream, f32
   y: TensorView; // [B, H] what is added to it next, f32
   normed: TensorView; // [B, H]
@@ -53,6 +56,12 @@ export interface ModelBuffers {
     expertStart: TensorView; // [E + 1] u32
     y: TensorView; // [B X, H]
   };
+}
+
+export interface ModelBuffers {
+  meta: TensorView;
+  ropeTable: TensorView;
+  sets: ActivationSet[]; // at least one
   logitsNormed: TensorView; // [R, H]
   logits: TensorView; // [R, V] f32
   sampled: TensorView; // [R, SAMPLED_WORDS] u32
@@ -62,8 +71,12 @@ export interface ModelBuffers {
 
 /** All buffers, each once. */
 export function bufferList(buffers: ModelBuffers): DeviceBuffer[] {
-  const { kv, moe, ...single } = buffers;
-  const views = [...Object.values(single), ...Object.values(moe ?? {}), ...kv.flatMap(({ k, v }) => [k, v])];
+  const { kv, sets, ...single } = buffers;
+  const views = [
+    ...Object.values(single),
+    ...sets.flatMap(({ moe, ...set }) => [...Object.values(set), ...Object.values(moe ?? {})]),
+    ...kv.flatMap(({ k, v }) => [k, v]),
+  ];
   return [...new Set(views.filter((view) => view !== undefined).map((view) => view.buffer))];
 }
 
@@ -92,16 +105,40 @@ export function allocateBuffers(
   sizes: BufferSizes,
   types: StorageTypes,
 ): ModelBuffers {
-  const make = (label: string, dtype: DType, shape: number[]): TensorView =>
-    tensor(device.createBuffer(label, Math.max(4, tensorBytes(dtype, shape))), dtype, shape);
-  const { tokens: B, requests: R, pages, pageSize, partialRows } = sizes;
-  const { hiddenSize: H, intermediateSize: F, numHeads, numKvHeads, headDim: D, vocabSize: V } = config;
-  const act = types.activations;
-  const X = config.moe?.topK ?? 1;
+  const make = maker(device);
+  const { requests: R, pages, pageSize } = sizes;
+  const { numKvHeads, headDim: D, vocabSize: V } = config;
   const kvShape = [pages, numKvHeads, pageSize, D];
   return {
     meta: make('meta', 'u32', [layout.words]),
     ropeTable: make('ropeTable', 'f32', [sizes.ropeRows, D / 2, 2]),
+    sets: [allocateSet(device, config, sizes, types, '')],
+    logitsNormed: make('logitsNormed', types.activations, [R, config.hiddenSize]),
+    logits: make('logits', 'f32', [R, V]),
+    sampled: make('sampled', 'u32', [R, SAMPLED_WORDS]),
+    sampleScratch: make('sampleScratch', 'u32', [
+      Math.ceil(sampleScratchBytes(R, V, layout.capacity.adjustments) / 4),
+    ]),
+    kv: Array.from({ length: config.numLayers }, (_, layer) => ({
+      k: make(`layers.${layer}.k`, types.kv, kvShape),
+      v: make(`layers.${layer}.v`, types.kv, kvShape),
+    })),
+  };
+}
+
+/** One set of activations. `suffix` tells the buffers of sets apart in errors and traces. */
+export function allocateSet(
+  device: Device,
+  config: ModelConfig,
+  { tokens: B, partialRows }: Pick<BufferSizes, 'tokens' | 'partialRows'>,
+  types: StorageTypes,
+  suffix: string,
+): ActivationSet {
+  const make = maker(device, suffix);
+  const { hiddenSize: H, intermediateSize: F, numHeads, numKvHeads, headDim: D } = config;
+  const act = types.activations;
+  const X = config.moe?.topK ?? 1;
+  return {
     x: make('x', 'f32', [B, H]),
     y: make('y', 'f32', [B, H]),
     normed: make('normed', act, [B, H]),
@@ -120,15 +157,14 @@ export function allocateBuffers(
       expertStart: make('expertStart', 'u32', [config.moe.numExperts + 1]),
       y: make('moeY', 'f32', [B * X, H]),
     },
-    logitsNormed: make('logitsNormed', act, [R, H]),
-    logits: make('logits', 'f32', [R, V]),
-    sampled: make('sampled', 'u32', [R, SAMPLED_WORDS]),
-    sampleScratch: make('sampleScratch', 'u32', [
-      Math.ceil(sampleScratchBytes(R, V, layout.capacity.adjustments) / 4),
-    ]),
-    kv: Array.from({ length: config.numLayers }, (_, layer) => ({
-      k: make(`layers.${layer}.k`, types.kv, kvShape),
-      v: make(`layers.${layer}.v`, types.kv, kvShape),
-    })),
   };
+}
+
+function maker(device: Device, suffix = ''): (label: string, dtype: DType, shape: number[]) => TensorView {
+  return (label, dtype, shape) =>
+    tensor(
+      device.createBuffer(`${label}${suffix}`, Math.max(4, tensorBytes(dtype, shape))),
+      dtype,
+      shape,
+    );
 }

@@ -1,12 +1,14 @@
 /**
- * The forward pass of a Llama-family model as kernel calls, in order. Reads like the model: embed, then for each layer
- * norm, qkv, rope + append, attention, o, norm, feed-forward (dense or experts); then the head: norm, logits, sample.
+ * The forward pass of a Llama-family model as kernel calls. One operation of the graph (model/graph.ts) is one or a few
+ * calls, made by operationCalls() for the rows, the share and the buffers that it is asked for; bodyCalls() puts them
+ * in the plain order (norm, kqv, rope + append, attention, o, norm, feed-forward), lower.ts in a pipeline's.
  */
 import type { TensorView } from '../device.ts';
 import type { GemmCall, KernelCall } from '../kernels/calls.ts';
 import type { StepMetaLayout } from '../plan/stepMeta.ts';
-import type { ModelBuffers } from './buffers.ts';
+import type { ActivationSet, ModelBuffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
+import type { OperationName } from './graph.ts';
 import type { WeightStore } from './weightStore.ts';
 
 /** What a program is compiled for; the sizes are upper bounds, the metadata has the real ones. */
@@ -23,53 +25,93 @@ export interface ProgramParts {
   buffers: ModelBuffers;
   layout: StepMetaLayout;
   attentionWorkgroups: number;
+  /** Subgroup matrices compute gate, up and SiLU in one kernel faster than in two, whatever the number of rows. */
+  matrices: boolean;
 }
 
-/** Rows up to which gate, up and SiLU are one kernel: there the product is bound by reading weights, not by tiles. */
+/** Which rows an operation works on, with what and where. */
+export interface Placement {
+  set: ActivationSet;
+  maxTokens: number; // most rows it is for
+  range?: number; // slot of the metadata's ranges; default everything
+  slot?: number; // attention plan; default 0
+  /** Workgroups of each call; default the kernels' own choice (attention: the plan's). */
+  workgroups?: number;
+}
+
+/** Rows up to which gate, up and SiLU are one kernel without matrices: there the product is bound by reading weights. */
 const FUSED_SILU_ROWS = 16;
 
 /** Embedding and all layers. Leaves the residual stream in x, with the last layer's output still in y. */
 export function bodyCalls(parts: ProgramParts, shape: BodyShape): KernelCall[] {
-  const { config, buffers, weights } = parts;
-  const calls: KernelCall[] = [];
-  for (const piece of weights.pieces('embed')) {
-    calls.push({
-      ...base(parts, 'embed', shape.maxTokens),
-      kernel: 'embed',
-      table: piece.view,
-      rowStart: piece.rowStart,
-      sampled: buffers.sampled,
-      out: buffers.x,
-    });
-  }
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    const name = `layers.${layer}`;
-    calls.push(norm(parts, `${name}.norm1`, shape, layer > 0));
-    calls.push(...attentionCalls(parts, shape, layer));
-    calls.push(norm(parts, `${name}.norm2`, shape, true));
-    calls.push(...(config.moe ? expertCalls(parts, shape, name) : denseCalls(parts, shape, name)));
+  const at: Placement = { set: parts.buffers.sets[0], maxTokens: shape.maxTokens };
+  const calls = embedCalls(parts, at);
+  for (let layer = 0; layer < parts.config.numLayers; layer++) {
+    for (const operation of layerOperations(parts, shape)) {
+      calls.push(...operationCalls(parts, operation, layer, at));
+    }
   }
   return calls;
 }
 
+/** A layer's operations in the plain order. Prefill attention goes first: it is the longer one. */
+function layerOperations(parts: ProgramParts, { maxTokens, tile128, merge }: BodyShape): OperationName[] {
+  const feedForward: OperationName[] = parts.config.moe
+    ? ['router', 'route', 'experts_up_gate', 'activation', 'experts_down', 'combine']
+    : activationIsFused(parts, maxTokens)
+      ? ['up_gate', 'down']
+      : ['up_gate', 'activation', 'down'];
+  return [
+    'norm1',
+    'kqv',
+    'rope_append',
+    ...(tile128 ? (['prefill_attention'] as const) : []),
+    'decode_attention',
+    ...(merge ? (['merge'] as const) : []),
+    'o',
+    'norm2',
+    ...feedForward,
+  ];
+}
+
+/** Whether up_gate computes SiLU(gate) * up itself, so that there is no `activation`. */
+export function activationIsFused({ config, weights, matrices }: ProgramParts, maxTokens: number): boolean {
+  if (config.moe || config.mlpBias || weights.pieces('layers.0.gate_up').length > 1) return false;
+  return matrices || maxTokens <= FUSED_SILU_ROWS;
+}
+
 /** Final norm of the rows that are sampled, their logits, and their next tokens. */
 export function headCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
+  return [finalNormCall(parts, parts.buffers.sets[0], maxRows), ...logitsCalls(parts, maxRows)];
+}
+
+export function finalNormCall(
+  parts: ProgramParts,
+  set: ActivationSet,
+  maxRows: number,
+  range?: number,
+): KernelCall {
   const { config, buffers, weights } = parts;
+  return {
+    ...base(parts, 'final_norm', { maxTokens: maxRows, range }),
+    kernel: 'rms_norm',
+    rows: 'logitRows',
+    x: set.x,
+    residual: set.y,
+    weight: weights.whole('final_norm'),
+    out: buffers.logitsNormed,
+    epsilon: config.rmsNormEps,
+  };
+}
+
+export function logitsCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
+  const { config, buffers } = parts;
   const projection = config.tieEmbeddings ? 'embed' : 'lm_head';
+  const at = { maxTokens: maxRows };
   return [
+    ...gemm(parts, projection, 'lm_head', at, buffers.logitsNormed, buffers.logits, 'logitRows'),
     {
-      ...base(parts, 'final_norm', maxRows),
-      kernel: 'rms_norm',
-      rows: 'logitRows',
-      x: buffers.x,
-      residual: buffers.y,
-      weight: weights.whole('final_norm'),
-      out: buffers.logitsNormed,
-      epsilon: config.rmsNormEps,
-    },
-    ...gemm(parts, projection, 'lm_head', maxRows, buffers.logitsNormed, buffers.logits, 'logitRows'),
-    {
-      ...base(parts, 'sample', maxRows),
+      ...base(parts, 'sample', at),
       kernel: 'sample',
       logits: buffers.logits,
       sampled: buffers.sampled,
@@ -78,90 +120,149 @@ export function headCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
   ];
 }
 
-function attentionCalls(parts: ProgramParts, shape: BodyShape, layer: number): KernelCall[] {
-  const { config, buffers, weights } = parts;
+export function embedCalls(parts: ProgramParts, at: Placement): KernelCall[] {
+  const { buffers, weights } = parts;
+  return weights.pieces('embed').map((piece) => ({
+    ...base(parts, 'embed', at),
+    kernel: 'embed',
+    table: piece.view,
+    rowStart: piece.rowStart,
+    sampled: buffers.sampled,
+    out: at.set.x,
+  }));
+}
+
+/**
+ * The calls of one operation of a layer; several where a weight is in pieces, none of them depends on another.
+ * decode_attention runs the plan's 16-row tiles, prefill_attention its 128-row tiles.
+ * @throws Error for operations that a single device does not have.
+ */
+export function operationCalls(
+  parts: ProgramParts,
+  operation: OperationName,
+  layer: number,
+  at: Placement,
+): KernelCall[] {
+  const { set } = at;
   const name = `layers.${layer}`;
+  switch (operation) {
+    case 'norm1':
+      return [norm(parts, `${name}.norm1`, at, layer > 0)];
+    case 'kqv':
+      return gemm(parts, `${name}.qkv`, `${name}.qkv`, at, set.normed, set.qkv);
+    case 'rope_append':
+      return [ropeAppend(parts, layer, at)];
+    case 'decode_attention':
+      return [attention(parts, layer, at, 16)];
+    case 'prefill_attention':
+      return [attention(parts, layer, at, 128)];
+    case 'merge':
+      return [
+        {
+          ...base(parts, `${name}.merge`, at),
+          kernel: 'merge',
+          slot: at.slot,
+          partialOut: set.partialOut,
+          partialLse: set.partialLse,
+          out: set.attended,
+          headDim: parts.config.headDim,
+        },
+      ];
+    case 'o':
+      return gemm(parts, `${name}.o`, `${name}.o`, at, set.attended, set.y);
+    case 'norm2':
+      return [norm(parts, `${name}.norm2`, at, true)];
+    case 'up_gate':
+      return upGate(parts, name, at);
+    case 'activation':
+      return [activation(parts, `${name}.silu_mul`, at)];
+    case 'down':
+      return gemm(parts, `${name}.down`, `${name}.down`, at, set.ffn, set.y);
+    case 'router':
+      return gemm(parts, `${name}.router`, `${name}.router`, at, set.normed, set.moe!.routerLogits);
+    case 'route':
+    case 'experts_up_gate':
+    case 'experts_down':
+    case 'combine':
+      return expertCalls(parts, operation, name, at);
+    default:
+      throw new Error(`operation ${operation} does not run in a layer of one device`);
+  }
+}
+
+function ropeAppend(parts: ProgramParts, layer: number, at: Placement): KernelCall {
+  const { config, buffers, weights } = parts;
   const { k: kCache, v: vCache } = buffers.kv[layer];
-  const heads = {
+  const name = `layers.${layer}`;
+  return {
+    ...base(parts, `${name}.rope_append`, at),
+    kernel: 'rope_append',
+    ...heads(parts, kCache),
+    qkv: at.set.qkv,
+    qNorm: weights.optional(`${name}.q_norm`),
+    kNorm: weights.optional(`${name}.k_norm`),
+    epsilon: config.rmsNormEps,
+    table: buffers.ropeTable,
+    q: at.set.q,
+    kCache,
+    vCache,
+  };
+}
+
+function attention(parts: ProgramParts, layer: number, at: Placement, tile: 16 | 128): KernelCall {
+  const { config, buffers } = parts;
+  const { k: kCache, v: vCache } = buffers.kv[layer];
+  const { set } = at;
+  return {
+    ...base(parts, `layers.${layer}.attention${tile}`, at),
+    kernel: 'attention',
+    ...heads(parts, kCache),
+    workgroups: at.workgroups ?? parts.attentionWorkgroups,
+    slot: at.slot,
+    tile,
+    q: set.q,
+    kCache,
+    vCache,
+    out: set.attended,
+    partialOut: set.partialOut,
+    partialLse: set.partialLse,
+    scale: 1 / Math.sqrt(config.headDim),
+    slidingWindow: config.slidingLayers[layer] ? config.slidingWindow : undefined,
+  };
+}
+
+function heads({ config }: ProgramParts, kCache: TensorView) {
+  return {
     heads: config.numHeads,
     kvHeads: config.numKvHeads,
     headDim: config.headDim,
     pageSize: kCache.shape[2],
   };
-  const calls: KernelCall[] = [
-    ...gemm(parts, `${name}.qkv`, `${name}.qkv`, shape.maxTokens, buffers.normed, buffers.qkv),
-    {
-      ...base(parts, `${name}.rope_append`, shape.maxTokens),
-      ...heads,
-      kernel: 'rope_append',
-      qkv: buffers.qkv,
-      qNorm: weights.optional(`${name}.q_norm`),
-      kNorm: weights.optional(`${name}.k_norm`),
-      epsilon: config.rmsNormEps,
-      table: buffers.ropeTable,
-      q: buffers.q,
-      kCache,
-      vCache,
-    },
-  ];
-  for (const tile of shape.tile128 ? ([128, 16] as const) : ([16] as const)) {
-    calls.push({
-      ...base(parts, `${name}.attention${tile}`, shape.maxTokens),
-      ...heads,
-      workgroups: parts.attentionWorkgroups,
-      kernel: 'attention',
-      tile,
-      q: buffers.q,
-      kCache,
-      vCache,
-      out: buffers.attended,
-      partialOut: buffers.partialOut,
-      partialLse: buffers.partialLse,
-      scale: 1 / Math.sqrt(config.headDim),
-      slidingWindow: config.slidingLayers[layer] ? config.slidingWindow : undefined,
-    });
-  }
-  if (shape.merge) {
-    calls.push({
-      ...base(parts, `${name}.merge`, shape.maxTokens),
-      kernel: 'merge',
-      partialOut: buffers.partialOut,
-      partialLse: buffers.partialLse,
-      out: buffers.attended,
-      headDim: config.headDim,
-    });
-  }
-  calls.push(...gemm(parts, `${name}.o`, `${name}.o`, shape.maxTokens, buffers.attended, buffers.y));
-  return calls;
 }
 
-function denseCalls(parts: ProgramParts, shape: BodyShape, name: string): KernelCall[] {
-  const { config, buffers, weights } = parts;
-  const { maxTokens } = shape;
-  const whole = weights.pieces(`${name}.gate_up`).length === 1;
-  const calls: KernelCall[] = [];
-  if (whole && !config.mlpBias && maxTokens <= FUSED_SILU_ROWS) {
-    const [call] = gemm(parts, `${name}.gate_up`, `${name}.gate_up`, maxTokens, buffers.normed, buffers.ffn);
-    calls.push({ ...call, epilogue: 'silu_mul' });
-  } else {
-    calls.push(
-      ...gemm(parts, `${name}.gate_up`, `${name}.gate_up`, maxTokens, buffers.normed, buffers.gateUp!),
-      silu(parts, `${name}.silu_mul`, shape, 1),
-    );
-  }
-  calls.push(...gemm(parts, `${name}.down`, `${name}.down`, maxTokens, buffers.ffn, buffers.y));
-  return calls;
+function upGate(parts: ProgramParts, name: string, at: Placement): KernelCall[] {
+  const { set } = at;
+  const label = `${name}.gate_up`;
+  if (!activationIsFused(parts, at.maxTokens)) return gemm(parts, label, label, at, set.normed, set.gateUp!);
+  const [call] = gemm(parts, label, label, at, set.normed, set.ffn);
+  return [{ ...call, epilogue: 'silu_mul' }];
 }
 
-function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): KernelCall[] {
-  const { config, buffers, weights } = parts;
+function expertCalls(
+  parts: ProgramParts,
+  operation: 'route' | 'experts_up_gate' | 'experts_down' | 'combine',
+  name: string,
+  at: Placement,
+): KernelCall[] {
+  const { config, weights } = parts;
+  const { set } = at;
   const { topK, normTopK } = config.moe!;
-  const { routerLogits, weights: routeWeights, choices, slotSource, expertStart, y } = buffers.moe!;
+  const { routerLogits, weights: routeWeights, choices, slotSource, expertStart, y } = set.moe!;
   const grouped = (weight: string, gather: 'token' | 'slot', a: TensorView, out: TensorView): KernelCall[] =>
     weights.pieces(`${name}.${weight}`).map((piece) => ({
-      ...base(parts, `${name}.${weight}`, shape.maxTokens),
+      ...base(parts, `${name}.${weight}`, at),
       kernel: 'moe_gemm',
-      maxRows: shape.maxTokens * topK,
+      maxRows: at.maxTokens * topK,
       gather,
       topK,
       a,
@@ -171,59 +272,67 @@ function expertCalls(parts: ProgramParts, shape: BodyShape, name: string): Kerne
       expertStart,
       out,
     }));
+  if (operation === 'experts_up_gate') return grouped('experts_gate_up', 'token', set.normed, set.gateUp!);
+  if (operation === 'experts_down') return grouped('experts_down', 'slot', set.ffn, y);
+  if (operation === 'route') {
+    return [
+      {
+        ...base(parts, `${name}.route`, at),
+        kernel: 'route',
+        logits: routerLogits,
+        topK,
+        normalize: normTopK,
+        weights: routeWeights,
+        choices,
+        slotSource,
+        expertStart,
+      },
+    ];
+  }
   return [
-    ...gemm(parts, `${name}.router`, `${name}.router`, shape.maxTokens, buffers.normed, routerLogits),
     {
-      ...base(parts, `${name}.route`, shape.maxTokens),
-      kernel: 'route',
-      logits: routerLogits,
-      topK,
-      normalize: normTopK,
-      weights: routeWeights,
-      choices,
-      slotSource,
-      expertStart,
-    },
-    ...grouped('experts_gate_up', 'token', buffers.normed, buffers.gateUp!),
-    silu(parts, `${name}.silu_mul`, shape, topK),
-    ...grouped('experts_down', 'slot', buffers.ffn, y),
-    {
-      ...base(parts, `${name}.moe_combine`, shape.maxTokens),
+      ...base(parts, `${name}.moe_combine`, at),
       kernel: 'moe_combine',
       topK,
       y,
       weights: routeWeights,
-      out: buffers.y,
+      out: set.y,
     },
   ];
 }
 
-function base(parts: ProgramParts, label: string, maxRows: number) {
-  return { label, meta: parts.buffers.meta, layout: parts.layout, maxRows };
-}
-
-function norm(parts: ProgramParts, name: string, shape: BodyShape, addResidual: boolean): KernelCall {
-  const { config, buffers, weights } = parts;
+function base(parts: ProgramParts, label: string, at: Pick<Placement, 'maxTokens' | 'range' | 'workgroups'>) {
+  const { meta } = parts.buffers;
   return {
-    ...base(parts, name, shape.maxTokens),
-    kernel: 'rms_norm',
-    rows: 'tokens',
-    x: buffers.x,
-    residual: addResidual ? buffers.y : undefined,
-    weight: weights.whole(name),
-    out: buffers.normed,
-    epsilon: config.rmsNormEps,
+    label,
+    meta,
+    layout: parts.layout,
+    maxRows: at.maxTokens,
+    range: at.range,
+    workgroups: at.workgroups,
   };
 }
 
-function silu(parts: ProgramParts, label: string, shape: BodyShape, rowsPerToken: number): KernelCall {
-  const { buffers } = parts;
+function norm(parts: ProgramParts, name: string, at: Placement, addResidual: boolean): KernelCall {
   return {
-    ...base(parts, label, shape.maxTokens),
+    ...base(parts, name, at),
+    kernel: 'rms_norm',
+    rows: 'tokens',
+    x: at.set.x,
+    residual: addResidual ? at.set.y : undefined,
+    weight: parts.weights.whole(name),
+    out: at.set.normed,
+    epsilon: parts.config.rmsNormEps,
+  };
+}
+
+function activation(parts: ProgramParts, label: string, at: Placement): KernelCall {
+  return {
+    ...base(parts, label, at),
     kernel: 'silu_mul',
-    gateUp: buffers.gateUp!,
-    out: buffers.ffn,
-    rowsPerToken,
+    gateUp: at.set.gateUp!,
+    out: at.set.ffn,
+    rowsPerToken: parts.config.moe?.topK ?? 1,
   };
 }
 
@@ -232,7 +341,7 @@ function gemm(
   parts: ProgramParts,
   weight: string,
   label: string,
-  maxRows: number,
+  at: Pick<Placement, 'maxTokens' | 'range' | 'workgroups'>,
   a: TensorView,
   out: TensorView,
   rows: GemmCall['rows'] = 'tokens',
@@ -241,7 +350,7 @@ function gemm(
   const bias = weights.optional(`${weight}_bias`);
   const pieces = weights.pieces(weight);
   return pieces.map((piece) => ({
-    ...base(parts, label, maxRows),
+    ...base(parts, label, at),
     kernel: 'gemm',
     rows,
     a: flat(a),

@@ -140,7 +140,9 @@ export class ModelRunner implements BatchRunner {
       sizes.types,
     );
     device.write(buffers.ropeTable.buffer, 0, ropeTable(config, sizes.maxModelLen));
-    const parts = { config, weights, buffers, layout, attentionWorkgroups };
+    const { f16, subgroupMatrix } = device.target.features;
+    const matrices = subgroupMatrix && f16 && sizes.types.activations === 'f16' && sizes.types.weights === 'f16';
+    const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices };
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
