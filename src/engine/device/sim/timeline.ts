@@ -51,6 +51,8 @@ export interface TimelineResult {
 const WARM_LAYERS = 8;
 /** Work that is left by rounding, relative to all of it. */
 const ROUNDING = 1e-12;
+/** Largest relative change of the period that counts as steady; otherwise every layer is simulated. */
+const STEADY = 1e-3;
 /** Periods that the steady state is the mean of: some pipelines alternate. */
 const MEAN_OVER = 2;
 
@@ -137,10 +139,15 @@ export class Timeline {
    * @throws Error when the pipeline cannot run (a cycle, a share larger than the device).
    */
   run(seconds: ArrayLike<number>, layers: number): TimelineResult {
-    const simulated = Math.min(layers, WARM_LAYERS);
-    const progress = newProgress(simulated);
-    const end = this.#simulate(seconds, simulated, progress);
+    let simulated = Math.min(layers, WARM_LAYERS);
+    let progress = newProgress(simulated);
+    let end = this.#simulate(seconds, simulated, progress);
     // The last layer has no follower beside it, so the steady state is taken from the ones before.
+    if (simulated < layers && !isSteady(progress.ends)) {
+      simulated = layers;
+      progress = newProgress(simulated);
+      end = this.#simulate(seconds, simulated, progress);
+    }
     const last = simulated - 2;
     const over = Math.min(MEAN_OVER, last);
     const period = over > 0 ? (progress.ends[last] - progress.ends[last - over]) / over : end / simulated;
@@ -325,6 +332,14 @@ interface Progress {
 
 function newProgress(layers: number): Progress {
   return { ends: new Float64Array(layers), left: new Int32Array(layers), busy: [] };
+}
+
+/** Whether the last layers but one took the same time as those before them. */
+function isSteady(ends: Float64Array): boolean {
+  const last = ends.length - 2;
+  const mean = ends[last] - ends[last - MEAN_OVER];
+  const before = ends[last - MEAN_OVER] - ends[last - 2 * MEAN_OVER];
+  return Math.abs(mean - before) <= STEADY * mean;
 }
 
 function inside(layer: number, layers: number): boolean {
