@@ -269,8 +269,8 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #endfor
 #endfor
     workgroupBarrier();
-    if (lane < ATTENTION_VECTORS) {
-      attention_add_slots(item, first + {{r}}u, {{r}}u, lane, largest);
+    for (var vector = lane; vector < ATTENTION_VECTORS; vector += {{WORKGROUP_SIZE}}u) {
+      attention_add_slots(item, first + {{r}}u, {{r}}u, vector, largest);
     }
     workgroupBarrier();
   }
@@ -279,16 +279,16 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 }
 
 #if SLOTS != 1
-// Adds up vector `lane` of a row over the slots and stores it.
-fn attention_add_slots(item: AttentionItem, row: u32, r: u32, lane: u32, largest: f32) {
+// Adds up a vector of a row over the slots and stores it.
+fn attention_add_slots(item: AttentionItem, row: u32, r: u32, vector: u32, largest: f32) {
   var total = 0.0;
   var value = AttentionVector();
   for (var s = 0u; s < ATTENTION_SLOTS; s++) {
     total += attention_sums[r * ATTENTION_SLOTS + s] * exp2(attention_maxima[r * ATTENTION_SLOTS + s] - largest);
-    value += attention_rows[s * ATTENTION_VECTORS + lane];
+    value += attention_rows[s * ATTENTION_VECTORS + vector];
   }
-  attention_store(item, row, lane, value * attention_inverse(total));
-  if (lane == 0u) {
+  attention_store(item, row, vector, value * attention_inverse(total));
+  if (vector == 0u) {
     attention_store_lse(item, row, largest, total);
   }
 }

@@ -7,9 +7,9 @@ import { merge } from '../../src/engine/kernels/merge.ts';
 import type { KernelCall } from '../../src/engine/kernels/calls.ts';
 import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 import { makeBatch, type Batch, type BatchOptions } from './attentionBatch.ts';
-import { compareWithTwin, randomInt, seededRandom } from './harness.ts';
+import { compareWithTwin, randomInt, seededRandom, type Random } from './harness.ts';
 
-/** The batch's attention as a program: both tile sizes, then the merge. */
+/** The batch's attention as a program: for each nano-batch both tile sizes, then the merge. */
 function callsOf(
   batch: Batch,
   views: Record<string, TensorView>,
@@ -19,11 +19,11 @@ function callsOf(
   const { q, kCache, vCache, out, partialOut, partialLse } = views;
   const tensors = { q, kCache, vCache, out, partialOut, partialLse };
   const shape = { heads, kvHeads, headDim, pageSize, slidingWindow, scale: batch.scale };
-  return [
-    { kernel: 'attention', label: 'attention16', tile: 16, ...common, ...tensors, ...shape },
-    { kernel: 'attention', label: 'attention128', tile: 128, ...common, ...tensors, ...shape },
-    { kernel: 'merge', label: 'merge', partialOut, partialLse, out, headDim, ...common },
-  ];
+  return batch.parts.flatMap((_, slot): KernelCall[] => [
+    { kernel: 'attention', label: 'attention16', tile: 16, slot, ...common, ...tensors, ...shape },
+    { kernel: 'attention', label: 'attention128', tile: 128, slot, ...common, ...tensors, ...shape },
+    { kernel: 'merge', label: 'merge', slot, partialOut, partialLse, out, headDim, ...common },
+  ]);
 }
 
 /** Runs plan, twins and merge on the cpu device. */
@@ -35,7 +35,7 @@ async function runOnCpu(batch: Batch) {
     ...batch.capacity,
   } as Parameters<typeof stepMetaLayout>[0]);
   const words = new Uint32Array(layout.words);
-  const plan = batch.fillMeta(words, layout);
+  const plans = batch.fillMeta(words, layout);
   const views: Record<string, TensorView> = {};
   const data: Record<string, Float32Array> = {};
   const next = seededRandom(5);
@@ -51,7 +51,7 @@ async function runOnCpu(batch: Batch) {
   device.write(metaBuffer, 0, words);
   const meta = tensor(metaBuffer, 'u32', [layout.words]);
   device.submit(await device.compile('attention', callsOf(batch, views, { meta, layout })));
-  return { plan, data, out: new Float32Array(await device.read(views.out.buffer, 0, data.out.byteLength)) };
+  return { plans, data, out: new Float32Array(await device.read(views.out.buffer, 0, data.out.byteLength)) };
 }
 
 /** Softmax over everything a query sees, straight from the definition; knows nothing of plans, tiles or pages sharing. */
@@ -83,6 +83,14 @@ function naive(batch: Batch, data: Record<string, Float32Array>): Float32Array {
   return out;
 }
 
+/** Up to three borders of nano-batches, mostly within requests. */
+function randomCuts(next: Random, lengths: BatchOptions['lengths']): number[] {
+  const tokens = lengths.reduce((sum, [qLen]) => sum + qLen, 0);
+  if (tokens < 2) return [];
+  const cuts = Array.from({ length: randomInt(next, 1, 3) }, () => randomInt(next, 1, tokens - 1));
+  return [...new Set(cuts)].sort((a, b) => a - b);
+}
+
 describe('plan, twin and merge together', () => {
   const next = seededRandom(23);
   for (let round = 0; round < 14; round++) {
@@ -101,15 +109,17 @@ describe('plan, twin and merge together', () => {
       seed: round,
     };
     options.heads = options.kvHeads * randomInt(next, 1, 5);
-    it(`equal full softmax, batch ${round}: ${JSON.stringify(options.lengths)}`, async () => {
+    if (round % 2 === 1) options.cuts = randomCuts(next, options.lengths);
+    const where = `${JSON.stringify(options.lengths)}${options.cuts ? ` cut at ${options.cuts}` : ''}`;
+    it(`equal full softmax, batch ${round}: ${where}`, async () => {
       const batch = makeBatch(options);
-      const { data, out, plan } = await runOnCpu(batch);
+      const { data, out, plans } = await runOnCpu(batch);
       const expected = naive(batch, data);
       const wrong = out.findIndex((value, i) => !(Math.abs(value - expected[i]) <= 2e-6));
       // A batch without tokens has one untouched row.
       const tokens = batch.requests.reduce((sum, { qLen }) => sum + qLen, 0);
       if (tokens > 0) expect(wrong < 0 ? '' : `[${wrong}]: ${out[wrong]}, not ${expected[wrong]}`).toBe('');
-      if (round === 3) expect(plan.mergeRows).toBeGreaterThan(0);
+      if (round === 3) expect(Math.max(...plans.map(({ mergeRows }) => mergeRows))).toBeGreaterThan(0);
     });
   }
 });
@@ -136,7 +146,7 @@ const KERNELS: { name: string; facts: Partial<DeviceTarget>; tiles: readonly num
   },
   {
     name: 'lanes on a GPU',
-    facts: { software: false, features: FEATURES, limits: LIMITS },
+    facts: { software: false, features: FEATURES, limits: { ...LIMITS, maxWorkgroupBytes: 16384 } },
     tiles: [16],
     quick: true,
   },
@@ -154,10 +164,17 @@ const KERNELS: { name: string; facts: Partial<DeviceTarget>; tiles: readonly num
   },
 ];
 
+interface CompareOptions {
+  slot?: number;
+  invocations?: number;
+  budgets?: readonly (number | undefined)[];
+}
+
 async function compareTile(
   options: BatchOptions,
   tile: 16 | 128,
   target: Partial<DeviceTarget>,
+  { slot, invocations, budgets }: CompareOptions = {},
 ): Promise<void> {
   const batch = makeBatch(options);
   const { heads, kvHeads, headDim, pageSize, slidingWindow } = options;
@@ -169,6 +186,7 @@ async function compareTile(
     call: (views) => ({
       kernel: 'attention',
       tile,
+      slot,
       ...views,
       heads,
       kvHeads,
@@ -178,7 +196,8 @@ async function compareTile(
       scale: batch.scale,
     }),
     target,
-    budgets: [undefined, 1, 2, 5, 64],
+    invocations,
+    budgets: budgets ?? [undefined, 1, 2, 5, 64],
   });
 }
 
@@ -242,3 +261,22 @@ for (const { name, facts, tiles, quick } of KERNELS) {
     });
   });
 }
+
+describe('attention of one nano-batch, in workgroups of any size', () => {
+  for (const [name, tile, invocations, slot] of [
+    ['lanes on a software adapter', 16, 32, 1],
+    ['lanes on a software adapter', 128, undefined, 2],
+    ['lanes on a GPU', 16, 16, 1],
+    ['lanes on a GPU', 16, 128, 2],
+    ['tile with subgroups', 128, 32, 1],
+  ] as const) {
+    it(`${name}, ${tile} rows, ${invocations ?? 'its own'} invocations, slot ${slot}`, async () => {
+      const { facts } = KERNELS.find((kernel) => kernel.name === name)!;
+      const { tile: _, ...shape } = SHAPES[tile === 16 ? 0 : 8];
+      const lengths = tile === 16 ? [...DECODE, ...DECODE] : MIXED;
+      const cuts = tile === 16 ? [4, 11] : [17, 100];
+      const options = { ...shape, lengths, cuts, tiles: [tile], seed: slot };
+      await compareTile(options, tile, facts, { slot, invocations, budgets: [undefined, 1, 3, 1024] });
+    });
+  }
+});

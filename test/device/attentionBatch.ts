@@ -16,6 +16,8 @@ export interface BatchOptions {
   /** Workgroups of the plan; the dispatch may have any other number. */
   planned: number;
   tiles?: readonly TileRows[];
+  /** Token rows at which the batch is cut into nano-batches, each with an attention plan (slot) of its own. */
+  cuts?: readonly number[];
   q?: 'f32' | 'f16';
   kv?: 'f32' | 'f16';
   out?: 'f32' | 'f16';
@@ -28,8 +30,10 @@ export interface Batch {
   pageTable: number[];
   tensors: Record<'q' | 'kCache' | 'vCache' | 'out' | 'partialOut' | 'partialLse', TensorSpec>;
   capacity: Partial<StepMetaCapacity>;
-  /** Writes page table and plan. */
-  fillMeta(words: Uint32Array, layout: StepMetaLayout): AttentionPlan;
+  /** Nano-batches: token rows [start, end). */
+  parts: [start: number, end: number][];
+  /** Writes page table and plans, one for each nano-batch; they share the partial rows of one plan. */
+  fillMeta(words: Uint32Array, layout: StepMetaLayout): AttentionPlan[];
   scale: number;
 }
 
@@ -68,6 +72,8 @@ export function makeBatch(options: BatchOptions): Batch {
   const { partialRows, ...capacity } = attentionCapacity(limits);
   const kvShape = [pool.length, kvHeads, pageSize, headDim];
   const rows = Math.max(partialRows, 1);
+  const borders = [0, ...(options.cuts ?? []), tokens];
+  const parts = borders.slice(1).map((end, i): [number, number] => [borders[i], end]);
   return {
     options,
     requests,
@@ -86,11 +92,28 @@ export function makeBatch(options: BatchOptions): Batch {
       requests: Math.max(requests.length, 1),
       pages: pages + 1,
       attentionWorkgroups: planned,
+      attentionSlots: parts.length,
     },
+    parts,
     fillMeta(words, layout) {
       words.set(pageTable, layout.pages);
       const input = { requests, heads, kvHeads, headDim, pageSize, workgroups: planned, tiles };
-      return planAttention({ ...input, slidingWindow: options.slidingWindow }, layout.attention[0], words);
+      let partialBase = 0;
+      return parts.map((part, slot) => {
+        const plan = planAttention(
+          {
+            ...input,
+            slidingWindow: options.slidingWindow,
+            rows: part,
+            partialBase,
+            partialCapacity: partialRows - partialBase,
+          },
+          layout.attention[slot],
+          words,
+        );
+        partialBase += plan.partialRows;
+        return plan;
+      });
     },
     scale: 1 / Math.sqrt(headDim),
   };

@@ -1,7 +1,17 @@
 import { describe, it } from 'vitest';
 import { embed } from '../../src/engine/kernels/embed.ts';
 import { FROM_SAMPLED, SAMPLED, SAMPLED_WORDS } from '../../src/engine/plan/stepMeta.ts';
-import { compareWithTwin, filled, poisoned, random, randomInt, seededRandom } from './harness.ts';
+import {
+  compareWithTwin,
+  filled,
+  PART_BUDGETS,
+  partOf,
+  poisoned,
+  random,
+  randomInt,
+  seededRandom,
+  type TwinCase,
+} from './harness.ts';
 
 describe('embed', () => {
   const next = seededRandom(5);
@@ -16,8 +26,9 @@ describe('embed', () => {
     const capacity = randomInt(next, 6, 16);
     const tokens = randomInt(next, 3, capacity);
     const vocabulary = 40;
+    const part = partOf(next, tokens);
     it(`${dtype} table, ${tokens} of ${capacity} tokens, rows of ${columns}, a piece of the table`, async () => {
-      await compareWithTwin({
+      const whole: TwinCase<'embed', 'table' | 'sampled' | 'out'> = {
         definition: embed,
         counts: { tokens },
         // Plain ids and ids that the step before sampled, inside and outside of this piece.
@@ -35,7 +46,9 @@ describe('embed', () => {
           out: poisoned('f32', [capacity, columns]),
         },
         call: (views) => ({ kernel: 'embed', rowStart: 13, ...views }),
-      });
+      };
+      await compareWithTwin(whole);
+      await compareWithTwin({ ...whole, part: { tokens: part }, invocations: 128, budgets: PART_BUDGETS });
     });
   }
 });

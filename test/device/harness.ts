@@ -22,8 +22,10 @@ import { createWebgpuDevice, type WebgpuDevice } from '../../src/engine/device/w
 import type { CallOf, KernelName } from '../../src/engine/kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry } from '../../src/engine/kernels/definition.ts';
 import {
+  RANGE_WORDS,
   stepMetaLayout,
   writeCounts,
+  writeRange,
   type COUNT,
   type StepMetaCapacity,
   type StepMetaLayout,
@@ -31,7 +33,7 @@ import {
 import { floatToHalf, halfToFloat } from './half.ts';
 
 /** Workgroup budgets that every kernel must give the same result for; undefined is the kernel's own choice. */
-export const BUDGETS: readonly (number | undefined)[] = [undefined, 1, 2, 3, 7, 1000];
+export const BUDGETS: readonly (number | undefined)[] = [undefined, 1, 2, 3, 7, 1024];
 
 const POISON_F32 = 0x7fc0dead; // a NaN
 const POISON_F16 = 0x7e5a; // a NaN
@@ -83,6 +85,40 @@ export function filled(
 
 type Views<T extends string> = Record<T, TensorView>;
 
+/** Budgets for calls on a part of the rows; the whole batch has seen the others. */
+export const PART_BUDGETS: readonly (number | undefined)[] = [undefined, 1, 5, 700];
+
+/** A sub-range of the rows, [start, end). */
+export interface Part {
+  tokens?: readonly [start: number, end: number];
+  logitRows?: readonly [start: number, end: number];
+}
+
+/** Some of `count` rows, with rows left out on both sides where there are enough. */
+export function partOf(random: Random, count: number): [start: number, end: number] {
+  const start = randomInt(random, Math.min(1, count - 1), Math.floor((count - 1) / 2));
+  return [start, randomInt(random, Math.min(start + 1, count - 1), Math.max(start + 1, count - 1))];
+}
+
+/** The tensor with poison in all rows (of the first axis) but [start, end): a kernel that reads them shows it. */
+export function onlyRows(spec: TensorSpec, [start, end]: readonly [number, number]): TensorSpec {
+  const length = elementCount(spec.shape) / spec.shape[0];
+  const { fill } = spec;
+  if (!fill) return spec;
+  return {
+    ...spec,
+    fill: (index, random) => {
+      const value = fill(index, random);
+      const row = Math.floor(index / length);
+      return row >= start && row < end ? value : spec.dtype === 'u32' ? POISON_U32 : NaN;
+    },
+  };
+}
+
+/** Slots of the ranges in tests with a part, and the one that the part stands in. */
+const RANGE_SLOTS = 8;
+const PART_SLOT = 5;
+
 export interface TwinCase<K extends KernelName, T extends string> {
   definition: KernelDefinition<K>;
   tensors: Record<T, TensorSpec>;
@@ -92,6 +128,10 @@ export interface TwinCase<K extends KernelName, T extends string> {
   capacity?: Partial<StepMetaCapacity>;
   /** Counters at the start of the metadata. */
   counts?: Partial<Record<keyof typeof COUNT, number>>;
+  /** Rows that the call works on, when not all: they stand in a slot of the ranges among poisoned ones. */
+  part?: Part;
+  /** Workgroup size that the call wants. */
+  invocations?: number;
   /** Fills other sections of the metadata. */
   meta?: (words: Uint32Array, layout: StepMetaLayout, random: Random) => void;
   budgets?: readonly (number | undefined)[];
@@ -180,7 +220,10 @@ async function runOn<K extends KernelName, T extends string>(
   const metaBuffer = device.createBuffer('meta', metaWords.byteLength);
   device.write(metaBuffer, 0, metaWords);
   const meta = tensor(metaBuffer, 'u32', [layout.words]);
-  const call = { ...test.call(views), label: 'test', meta, layout, workgroups } as unknown as CallOf<K>;
+  const range = test.part && PART_SLOT;
+  const { invocations } = test;
+  const common = { label: 'test', meta, layout, range, invocations, workgroups };
+  const call = { ...test.call(views), ...common } as unknown as CallOf<K>;
   const program = await device.compile('test', [call]);
   device.submit(program);
   const result = {} as Record<T, Uint8Array>;
@@ -202,6 +245,7 @@ export async function compareWithTwin<K extends KernelName, T extends string>(
     tokens: Math.max(16, test.counts?.tokens ?? 0),
     requests: Math.max(16, test.counts?.logitRows ?? 0),
     pages: 16,
+    ranges: RANGE_SLOTS,
     items16: 16,
     items128: 16,
     mergeRows: 16,
@@ -210,7 +254,12 @@ export async function compareWithTwin<K extends KernelName, T extends string>(
     ...test.capacity,
   });
   const metaWords = new Uint32Array(layout.words);
+  metaWords.fill(POISON_U32, layout.ranges, layout.ranges + RANGE_SLOTS * RANGE_WORDS);
   writeCounts(layout, metaWords, test.counts?.tokens ?? 0, test.counts?.logitRows ?? 0);
+  if (test.part) {
+    const { tokens = [0, 0], logitRows = [0, 0] } = test.part;
+    writeRange(layout, metaWords, PART_SLOT, tokens, logitRows);
+  }
   test.meta?.(metaWords, layout, seededRandom(seed + 7));
 
   const { definition } = test;

@@ -1,7 +1,15 @@
 import { describe, it } from 'vitest';
 import { merge } from '../../src/engine/kernels/merge.ts';
 import { ATTENTION_COUNT } from '../../src/engine/plan/stepMeta.ts';
-import { compareWithTwin, filled, poisoned, random, randomInt, seededRandom } from './harness.ts';
+import {
+  compareWithTwin,
+  filled,
+  poisoned,
+  random,
+  randomInt,
+  seededRandom,
+  type TwinCase,
+} from './harness.ts';
 
 describe('merge', () => {
   const next = seededRandom(3);
@@ -19,7 +27,7 @@ describe('merge', () => {
     for (let i = 0; i < rows; i++) indptr.push(indptr[i] + randomInt(next, 2, 5));
     const partials = indptr[rows];
     it(`${rows} rows of ${headDim} from ${partials} partial rows -> ${out}`, async () => {
-      await compareWithTwin({
+      const whole: TwinCase<'merge', 'partialOut' | 'partialLse' | 'out'> = {
         definition: merge,
         capacity: { mergeRows: rows + 3 },
         meta: (words, layout, draw) => {
@@ -44,7 +52,9 @@ describe('merge', () => {
           out: view,
           headDim,
         }),
-      });
+      };
+      await compareWithTwin(whole);
+      await compareWithTwin({ ...whole, invocations: 32, budgets: [undefined, 5] });
     });
   }
 });

@@ -4,6 +4,7 @@ import { moeGemmLaunch } from '../../src/engine/kernels/gemm/launch.ts';
 import {
   compareWithTwin,
   filled,
+  onlyRows,
   poisoned,
   random,
   randomInt,
@@ -12,10 +13,10 @@ import {
 } from './harness.ts';
 import { PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
 
-/** A random routing: slotSource (slots sorted by expert, token order within one) and expertStart. */
-function route(next: Random, tokens: number, topK: number, experts: number, skewed: boolean) {
+/** A random routing of tokens [before, before + tokens): slotSource (slots sorted by expert, token order within one) and expertStart. */
+function route(next: Random, before: number, tokens: number, topK: number, experts: number, skewed: boolean) {
   const slots: { expert: number; source: number }[] = [];
-  for (let token = 0; token < tokens; token++) {
+  for (let token = before; token < before + tokens; token++) {
     const free = Array.from({ length: experts }, (_, expert) => expert);
     for (let choice = 0; choice < topK; choice++) {
       const pick = skewed ? 0 : randomInt(next, 0, free.length - 1);
@@ -45,15 +46,17 @@ async function compare(
   const held = randomInt(next, 1, experts - first);
   const k = kStep * randomInt(next, 1, Math.ceil(90 / kStep));
   const n = randomInt(next, 1, 70);
-  const { sources, starts } = route(next, tokens, topK, experts, next() < 0.4);
-  const capacity = tokens + 1;
+  const before = randomInt(next, 0, 3); // rows of the batch in front of the call's
+  const { sources, starts } = route(next, before, tokens, topK, experts, next() < 0.4);
+  const capacity = before + tokens + 1;
+  const used: [number, number] = gather === 'token' ? [before, before + tokens] : [0, tokens * topK];
   await compareWithTwin({
     definition: variant
       ? { ...moeGemm, launches: (call, target) => [moeGemmLaunch(call, variant, target)] }
       : moeGemm,
     counts: { tokens },
     tensors: {
-      a: random(aType, [gather === 'token' ? capacity : capacity * topK, k]),
+      a: onlyRows(random(aType, [gather === 'token' ? capacity : capacity * topK, k]), used),
       w: random(wType, [held, n, k]),
       slotSource: filled('u32', [capacity * topK], (slot) => sources[slot] ?? 0xffffffff),
       expertStart: filled('u32', [experts + 1], (expert) => starts[expert]),

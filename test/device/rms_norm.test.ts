@@ -1,7 +1,17 @@
 import { describe, it } from 'vitest';
 import type { DeviceTarget } from '../../src/engine/device.ts';
 import { rmsNorm } from '../../src/engine/kernels/rms_norm.ts';
-import { compareWithTwin, poisoned, random, randomInt, seededRandom } from './harness.ts';
+import {
+  compareWithTwin,
+  onlyRows,
+  PART_BUDGETS,
+  partOf,
+  poisoned,
+  random,
+  randomInt,
+  seededRandom,
+  type TwinCase,
+} from './harness.ts';
 
 /** What the chooser is told, so that one adapter runs every way of summing a row. */
 const TARGETS: Record<string, Partial<DeviceTarget>> = {
@@ -34,9 +44,10 @@ describe.each(Object.entries(TARGETS))('rms_norm for %s', (name, target) => {
         const length = step * (2 * randomInt(next, 0, most) + 1);
         const capacity = randomInt(next, 4, 14);
         const count = randomInt(next, 1, capacity);
+        const part = partOf(next, count);
         const residualText = withResidual ? ' + residual' : '';
         it(`${rows}${residualText}: ${count} of ${capacity} rows of ${length}, ${output}`, async () => {
-          await compareWithTwin({
+          const whole: TwinCase<'rms_norm', 'x' | 'residual' | 'weight' | 'out'> = {
             definition: rmsNorm,
             target,
             // Only the counter that this call may look at is set.
@@ -60,7 +71,16 @@ describe.each(Object.entries(TARGETS))('rms_norm for %s', (name, target) => {
               out,
               epsilon: 1e-5,
             }),
-          });
+          };
+          await compareWithTwin(whole);
+          // Logit rows may be any token rows, so only rows 'tokens' can have the others poisoned.
+          const tensors = { ...whole.tensors };
+          if (rows === 'tokens') {
+            tensors.x = onlyRows(tensors.x, part);
+            tensors.residual = onlyRows(tensors.residual, part);
+          }
+          await compareWithTwin({ ...whole, tensors, part: { [rows]: part }, budgets: PART_BUDGETS });
+          await compareWithTwin({ ...whole, invocations: 32, budgets: [3] });
         });
       }
     }

@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { ropeAppend } from '../../src/engine/kernels/rope_append.ts';
-import { compareWithTwin, filled, poisoned, random, randomInt, seededRandom } from './harness.ts';
+import {
+  compareWithTwin,
+  filled,
+  onlyRows,
+  partOf,
+  poisoned,
+  random,
+  randomInt,
+  seededRandom,
+  type TwinCase,
+} from './harness.ts';
 
 interface Shape {
   input: 'f32' | 'f16';
@@ -32,6 +42,7 @@ describe('rope_append', () => {
     const heads = kvHeads * randomInt(next, 1, 4);
     const capacity = randomInt(next, 2, 9);
     const tokens = randomInt(next, 1, capacity);
+    const part = partOf(next, tokens);
     const pageSize = randomInt(next, 1, 5);
     const pages = Math.ceil(capacity / pageSize) + 2;
     const name =
@@ -40,36 +51,46 @@ describe('rope_append', () => {
     it(name, async () => {
       const positions = 50;
       const cache = poisoned(output, [pages, kvHeads, pageSize, headDim]);
-      await compareWithTwin({
-        definition: ropeAppend,
-        budgets: [undefined, 1, 7],
-        counts: { tokens },
-        // Slots are distinct and in no order, as pages are.
-        meta: (words, layout, draw) => {
-          const slots = Array.from({ length: pages * pageSize }, (_, slot) => slot);
-          for (let t = 0; t < capacity; t++) {
-            words[layout.positions + t] = randomInt(draw, 0, positions - 1);
-            words[layout.kvSlots + t] = slots.splice(randomInt(draw, 0, slots.length - 1), 1)[0];
-          }
-        },
-        tensors: {
-          qkv: random(input, [capacity, (heads + 2 * kvHeads) * headDim], 2),
-          qNorm: random('f32', [headDim]),
-          kNorm: random('f32', [headDim]),
-          table: filled('f32', [positions, headDim / 2, 2], (index) => {
-            const angle = Math.floor(index / headDim) * (1 + (Math.floor(index / 2) % (headDim / 2)));
-            return index % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
+      const whole: TwinCase<'rope_append', 'qkv' | 'qNorm' | 'kNorm' | 'table' | 'q' | 'kCache' | 'vCache'> =
+        {
+          definition: ropeAppend,
+          budgets: [undefined, 1, 7],
+          counts: { tokens },
+          // Slots are distinct and in no order, as pages are.
+          meta: (words, layout, draw) => {
+            const slots = Array.from({ length: pages * pageSize }, (_, slot) => slot);
+            for (let t = 0; t < capacity; t++) {
+              words[layout.positions + t] = randomInt(draw, 0, positions - 1);
+              words[layout.kvSlots + t] = slots.splice(randomInt(draw, 0, slots.length - 1), 1)[0];
+            }
+          },
+          tensors: {
+            qkv: random(input, [capacity, (heads + 2 * kvHeads) * headDim], 2),
+            qNorm: random('f32', [headDim]),
+            kNorm: random('f32', [headDim]),
+            table: filled('f32', [positions, headDim / 2, 2], (index) => {
+              const angle = Math.floor(index / headDim) * (1 + (Math.floor(index / 2) % (headDim / 2)));
+              return index % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
+            }),
+            q: poisoned(output, [capacity, heads, headDim]),
+            kCache: cache,
+            vCache: cache,
+          },
+          call: ({ qkv, qNorm, kNorm, table, q, kCache, vCache }) => ({
+            kernel: 'rope_append',
+            ...{ qkv, table, q, kCache, vCache, heads, kvHeads, headDim, pageSize },
+            ...(norm ? { qNorm, kNorm } : {}),
+            epsilon: 1e-6,
           }),
-          q: poisoned(output, [capacity, heads, headDim]),
-          kCache: cache,
-          vCache: cache,
-        },
-        call: ({ qkv, qNorm, kNorm, table, q, kCache, vCache }) => ({
-          kernel: 'rope_append',
-          ...{ qkv, table, q, kCache, vCache, heads, kvHeads, headDim, pageSize },
-          ...(norm ? { qNorm, kNorm } : {}),
-          epsilon: 1e-6,
-        }),
+        };
+      await compareWithTwin(whole);
+      const tensors = { ...whole.tensors, qkv: onlyRows(whole.tensors.qkv, part) };
+      await compareWithTwin({
+        ...whole,
+        tensors,
+        part: { tokens: part },
+        invocations: 32,
+        budgets: [undefined, 700],
       });
     });
   }

@@ -1,6 +1,16 @@
 import { describe, it } from 'vitest';
 import { route } from '../../src/engine/kernels/route.ts';
-import { compareWithTwin, poisoned, random, randomInt, seededRandom } from './harness.ts';
+import {
+  compareWithTwin,
+  onlyRows,
+  PART_BUDGETS,
+  partOf,
+  poisoned,
+  random,
+  randomInt,
+  seededRandom,
+  type TwinCase,
+} from './harness.ts';
 
 describe('route', () => {
   const next = seededRandom(21);
@@ -17,8 +27,9 @@ describe('route', () => {
     ]) {
       const capacity = randomInt(next, 2, 90);
       const tokens = randomInt(next, 1, capacity);
+      const part = partOf(next, tokens);
       it(`${tokens} tokens, ${topK} of ${experts} experts${normalize ? ', normalised' : ''}${software ? '' : ', many lanes'}`, async () => {
-        await compareWithTwin({
+        const whole: TwinCase<'route', 'logits' | 'weights' | 'choices' | 'slotSource' | 'expertStart'> = {
           definition: {
             ...route,
             launches: (call, target) => route.launches(call, { ...target, software }),
@@ -32,7 +43,10 @@ describe('route', () => {
             expertStart: poisoned('u32', [experts + 1]),
           },
           call: (tensors) => ({ kernel: 'route', topK, normalize, ...tensors }),
-        });
+        };
+        await compareWithTwin(whole);
+        const tensors = { ...whole.tensors, logits: onlyRows(whole.tensors.logits, part) };
+        await compareWithTwin({ ...whole, tensors, part: { tokens: part }, budgets: PART_BUDGETS });
       });
     }
   }

@@ -17,7 +17,7 @@ export interface AttentionShape {
   group: number; // query heads for each KV head
   workgroups: number; // budget of the dispatch
   kvType: DType;
-  /** Workgroup size that is wanted (CallBase.invocations). */
+  /** Workgroup size that is wanted (CallBase.invocations); followed as far as lanes and workgroup memory allow. */
   invocations?: number;
 }
 
@@ -37,7 +37,8 @@ function powerOfTwo(n: number): number {
 
 /** Picks the shader and its constants from shape and target alone. */
 export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVariant {
-  const { headDim, group, tile, kvType, workgroups, invocations } = shape;
+  const { headDim, group, tile, kvType, workgroups } = shape;
+  const invocations = shape.invocations && Math.min(shape.invocations, target.limits.maxInvocations);
   const width = headDim % 4 === 0 ? 4 : 2;
   const { subgroups } = target.features;
   const { min } = target.subgroupSize;
@@ -54,7 +55,8 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       2 ** Math.max(0, Math.floor(Math.log2(32 / own))),
       8,
     );
-    return lanesVariant({ width, kvWidth, lanes, slots: 1, loads, rows, tokens: own > 8 ? 2 : 4 });
+    const slots = slotsFor(invocations ?? lanes, lanes, rows, headDim, target);
+    return lanesVariant({ width, kvWidth, lanes, slots, loads, rows, tokens: own > 8 ? 2 : 4 });
   }
   // f16 rows that divide by 8 are loaded 16 bytes at a time.
   const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
@@ -73,19 +75,28 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       const few =
         workgroups < target.defaultWorkgroups && bytes(size, lanes / 2) <= target.limits.maxWorkgroupBytes;
       const team = few ? { lanes: lanes / 2, loads: 2, tokens: 3 } : { lanes, loads: 1, tokens: 2 };
-      return lanesVariant({ width, kvWidth, rows, ...team, slots: size / team.lanes, ahead: true });
+      return lanesVariant({
+        width,
+        kvWidth,
+        rows,
+        ...team,
+        slots: slotsFor(size, team.lanes, rows, headDim, target),
+        ahead: true,
+      });
     }
     const tokens = rows * loads * kvWidth > 32 || loads > 1 ? 2 : 4;
     const small = bytes(256, lanes) > 12288 || workgroups >= 2 * target.defaultWorkgroups;
     const workgroupSize = invocations ?? (small ? 128 : 256);
-    return lanesVariant({ width, kvWidth, lanes, slots: workgroupSize / lanes, loads, rows, tokens });
+    const slots = slotsFor(workgroupSize, lanes, rows, headDim, target);
+    return lanesVariant({ width, kvWidth, lanes, slots, loads, rows, tokens });
   }
   // Dimensions of an invocation: 32, or 16 when its subgroup can hold the whole row; then it carries more rows.
   const narrow = powerOfTwo(Math.max(headDim / 16, 1));
   const shuffled = subgroups && narrow <= min;
   const wanted = shuffled ? narrow : powerOfTwo(Math.max(headDim / 32, 1));
   const rows = tile === 128 && shuffled ? 4 : 1;
-  const workgroupSize = Math.min(256, Math.max(64, (tile / rows) * wanted));
+  const ownSize = Math.min(256, Math.max(64, (tile / rows) * wanted));
+  const workgroupSize = Math.max(1, Math.floor((invocations ?? ownSize) / wanted)) * wanted;
   const tokenBytes = 2 * headDim * 4 + (shuffled ? 0 : workgroupSize * rows * 4);
   const room = Math.floor(Math.min(WORKGROUP_BYTES, target.limits.maxWorkgroupBytes) / tokenBytes);
   const tokens = Math.max(1, Math.min(shuffled ? 16 : 4, room));
@@ -103,6 +114,18 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       TOKENS: tokens,
     },
   };
+}
+
+/** Slots of a workgroup of `invocations`: each has one f32 row and its softmax in workgroup memory. */
+function slotsFor(
+  invocations: number,
+  lanes: number,
+  rows: number,
+  headDim: number,
+  target: DeviceTarget,
+): number {
+  const room = Math.floor(target.limits.maxWorkgroupBytes / ((headDim + 2 * rows) * 4));
+  return Math.max(1, Math.min(Math.floor(invocations / lanes), room));
 }
 
 function lanesVariant(chosen: {
@@ -221,7 +244,7 @@ const SHAPES = [
   { headDim: 256, group: 7, Q: 'f32', KV: 'f32', OUT: 'f32' },
 ] as const;
 
-const limits = { maxWorkgroupBytes: WORKGROUP_BYTES } as DeviceTarget['limits'];
+const limits = { maxWorkgroupBytes: WORKGROUP_BYTES, maxInvocations: 256 } as DeviceTarget['limits'];
 
 export const variantDefines: Variant[] = TARGETS.flatMap(({ software, subgroups, subgroupSize }) =>
   SHAPES.flatMap(({ headDim, group, Q, KV, OUT }) =>
