@@ -1,0 +1,223 @@
+/**
+ * A long run without text, tokens and threads: the engine's own Scheduler and page pool, steps priced by the model, on
+ * virtual time. The loop is the engine's (engine.ts): plain, or overlapped, where a batch is formed while the one
+ * before runs. Every request answers with as many tokens as it was given.
+ */
+import type { GenerateRequest } from '../../../protocol.ts';
+import { PagePool } from '../../kv/pages.ts';
+import { Request } from '../../schedule/request.ts';
+import { Scheduler, type DenseBatch } from '../../schedule/scheduler.ts';
+import type { Arrival } from './arrivals.ts';
+import { SimClock } from './clock.ts';
+import { mixOf } from './mix.ts';
+import { PriceCache } from './priceCache.ts';
+import { mix32 } from './random.ts';
+import type { StepModel } from './step.ts';
+import { SIM_LANES } from './timeline.ts';
+
+export interface TraceSizes {
+  pages: number;
+  pageSize: number;
+  maxBatchTokens: number; // B
+  maxRequests: number;
+}
+
+export interface TraceOptions {
+  model: StepModel;
+  arrivals: Iterable<Arrival>; // in order of time
+  sizes: TraceSizes;
+  /** Host time for each step: forming the batch, metadata, delivering tokens. */
+  hostSeconds: number;
+  /** Hides the host behind the device. Default true. */
+  overlapped?: boolean;
+  /** Called now and then with the number of requests that have ended. */
+  progress?: (ended: number, seconds: number) => void;
+}
+
+export interface Distribution {
+  mean: number;
+  p50: number;
+  p90: number;
+  p99: number;
+}
+
+/** Seconds and tokens; everything modelled. */
+export interface TraceReport {
+  requests: number;
+  seconds: number; // of virtual time, first arrival to last token
+  steps: number;
+  tokensPerSecond: number; // prompt and output
+  /** The same between the ends of the first and the last quarter of the requests: without filling and draining. */
+  steadyTokensPerSecond: number;
+  meanBatchTokens: number;
+  timeToFirstToken: Distribution;
+  timePerOutputToken: Distribution; // of requests with two tokens or more
+  normalizedLatency: Distribution; // (end - arrival) / output tokens
+  deviceBusy: number;
+  deviceIdle: number; // waiting for the host although there was work
+  /** Time in which each lane ran something. */
+  laneBusy: Record<string, number>;
+  preemptions: number;
+  pricedBatches: number;
+  /** Of every request's end and time: equal for equal seeds. */
+  hash: string;
+}
+
+/** Requests that wait inside the scheduler; the rest wait outside, in order, so that its lists stay short. */
+const QUEUE = 4096;
+const PROGRESS_STEPS = 4096;
+
+/** @throws Error when a request can never fit into the KV pages */
+export function simulateTrace(options: TraceOptions): TraceReport {
+  const { sizes, hostSeconds, overlapped = true } = options;
+  const pool = new PagePool(sizes.pages, sizes.pageSize);
+  const scheduler = new Scheduler(pool, { ...sizes, maxAdjustments: Number.MAX_SAFE_INTEGER });
+  const prices = new PriceCache(options.model);
+  const clock = new SimClock();
+  const ledger = new Ledger();
+  const laneBusy = SIM_LANES.map(() => 0);
+  const arrivals = options.arrivals[Symbol.iterator]();
+  let next = arrivals.next();
+  let inFlight = -1; // end of the step that runs while the next one is formed
+  let batchTokens = 0;
+  for (;;) {
+    while (!next.done && next.value.time <= clock.host && scheduler.waiting.length < QUEUE) {
+      scheduler.enqueue(ledger.open(next.value, sizes));
+      next = arrivals.next();
+    }
+    const batch = scheduler.next();
+    if (!batch) {
+      if (inFlight >= 0) {
+        clock.waitUntil(inFlight);
+        inFlight = -1;
+      } else if (next.done) break;
+      else clock.waitForWork(next.value.time);
+      continue;
+    }
+    const price = prices.price(mixOf(batch));
+    const end = clock.launch(hostSeconds, price.seconds);
+    batchTokens += batch.tokens;
+    for (let lane = 0; lane < laneBusy.length; lane++) laneBusy[lane] += price.busy[lane];
+    advance(batch, end, scheduler, ledger);
+    // Overlapped: the host comes back when the step before has ended, and forms the next batch while this one runs.
+    clock.waitUntil(overlapped ? inFlight : end);
+    inFlight = overlapped ? end : -1;
+    if (clock.steps % PROGRESS_STEPS === 0) options.progress?.(ledger.ended, clock.host);
+  }
+  return {
+    ...ledger.report(),
+    steps: clock.steps,
+    meanBatchTokens: batchTokens / Math.max(1, clock.steps),
+    deviceBusy: clock.deviceBusy,
+    deviceIdle: clock.deviceIdle,
+    laneBusy: Object.fromEntries(SIM_LANES.map((lane, i) => [lane, laneBusy[i]])),
+    preemptions: scheduler.preemptions,
+    pricedBatches: prices.size,
+  };
+}
+
+/** Takes every request of a launched batch one step further: lengths are known, so nothing waits for its tokens. */
+function advance(batch: DenseBatch, end: number, scheduler: Scheduler, ledger: Ledger): void {
+  for (const { request, count, sample } of batch.segments) {
+    request.computed += count;
+    if (!sample) continue;
+    request.append(0);
+    request.clock.firstToken ??= end;
+    if (request.outputLength < request.maxTokens) continue;
+    scheduler.remove(request);
+    request.state = 'ended';
+    ledger.close(request, end);
+  }
+}
+
+/** Requests as they come and go, and what is measured of them. */
+class Ledger {
+  ended = 0;
+  #opened = 0;
+  #hash = 0x811c9dc5;
+  #firstArrival = 0;
+  readonly #prompts = new Map<number, number[]>();
+  readonly #ends: number[] = [];
+  readonly #tokens: number[] = [];
+  readonly #firstToken: number[] = [];
+  readonly #perToken: number[] = [];
+  readonly #normalized: number[] = [];
+
+  open({ time, input, output }: Arrival, { pages, pageSize, maxBatchTokens }: TraceSizes): Request {
+    if (Math.ceil((input + output) / pageSize) > pages || maxBatchTokens < 1) {
+      throw new Error(
+        `a request of ${input} + ${output} tokens never fits into ${pages} KV pages of ${pageSize}; take more memory or leave it out`,
+      );
+    }
+    if (this.#opened === 0) this.#firstArrival = time;
+    let prompt = this.#prompts.get(input);
+    if (!prompt) this.#prompts.set(input, (prompt = new Array<number>(input).fill(0)));
+    return new Request(askFor(String(this.#opened++), prompt, output), [0, 0], output, time);
+  }
+
+  close(request: Request, end: number): void {
+    const { submitted, firstToken } = request.clock;
+    const output = request.outputLength;
+    this.#ends.push(end);
+    this.#tokens.push(request.tokens.length);
+    this.#firstToken.push(firstToken! - submitted);
+    if (output > 1) this.#perToken.push((end - firstToken!) / (output - 1));
+    this.#normalized.push((end - submitted) / output);
+    // Bits of the time in nanoseconds, low and high.
+    const nanoseconds = Math.round(end * 1e9);
+    this.#hash = mix32(this.#hash ^ Number(request.id));
+    this.#hash = mix32(this.#hash ^ (nanoseconds % 2 ** 32));
+    this.#hash = mix32(this.#hash ^ Math.floor(nanoseconds / 2 ** 32));
+    this.ended++;
+  }
+
+  report() {
+    const sum = (from: number, to: number): number => {
+      let total = 0;
+      for (let i = from; i < to; i++) total += this.#tokens[i];
+      return total;
+    };
+    const count = this.ended;
+    const last = this.#ends.at(-1) ?? 0;
+    const low = Math.floor(count / 4);
+    const high = Math.floor((3 * count) / 4);
+    return {
+      requests: count,
+      seconds: last - this.#firstArrival,
+      tokensPerSecond: sum(0, count) / (last - this.#firstArrival),
+      steadyTokensPerSecond: sum(low, high) / (this.#ends[high] - this.#ends[low]),
+      timeToFirstToken: distribution(this.#firstToken),
+      timePerOutputToken: distribution(this.#perToken),
+      normalizedLatency: distribution(this.#normalized),
+      hash: this.#hash.toString(16).padStart(8, '0'),
+    };
+  }
+}
+
+function distribution(values: readonly number[]): Distribution {
+  const sorted = Float64Array.from(values).sort();
+  const at = (quantile: number): number =>
+    sorted.length === 0 ? 0 : sorted[Math.min(sorted.length - 1, Math.floor(quantile * sorted.length))];
+  const mean = sorted.reduce((total, value) => total + value, 0) / Math.max(1, sorted.length);
+  return { mean, p50: at(0.5), p90: at(0.9), p99: at(0.99) };
+}
+
+function askFor(id: string, promptTokenIds: number[], output: number): GenerateRequest {
+  return {
+    id,
+    promptTokenIds,
+    sampling: GREEDY,
+    stop: { maxTokens: output, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
+  };
+}
+
+const GREEDY: GenerateRequest['sampling'] = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
+};
