@@ -57,7 +57,7 @@ const a100: Gpu = {
   peakFlops: 312 * TERA,
   // [T2] UG 69.92, D 34.96, KQV 16.08, O 16.01 ms: within 3 % with 128x128 tiles and whole waves.
   gemmFraction: 0.936,
-  attentionFraction: 0.2, // [T2] PfAttn 4.56 ms less the fixed part
+  attentionFraction: 0.2, // [T2] PfAttn 4.56 ms: 3.8 so; a better fit would overprice long prompts
   memoryBandwidth: 2000 * GB, // the paper's figure; the data sheet says 2039
   memoryFraction: 0.87, // [T2] DecAttn 35.60 ms for 462.2 GB less the fixed part
   memoryBytes: 80 * GB,
@@ -70,7 +70,7 @@ const a100: Gpu = {
   // [AS] KQV over 256, 384, 640, 768 tokens took .086, .100, .155, .162 ms, not less than unsplit tiles need.
   maxSplitK: 1,
   linkBandwidth: 300 * GB,
-  linkFraction: 0.67, // [T2] Net 47.92 ms for 75.2 GB less the fixed part
+  linkFraction: 0.7, // [T2] Net 47.92 ms for 75.2 GB less the fixed part
   linkSeconds: 12 * MICRO, // assumed
   launchSeconds: 5 * MICRO, // assumed
   attentionSeconds: 36 * MICRO, // [AS] GEMV: 116 us for 256 requests, 196 us for 512
