@@ -6,7 +6,12 @@ import type { Device } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
 import { findNodeAdapters, nodeGpu } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
+import type { KernelCall } from '../../src/engine/kernels/calls.ts';
 import { KERNELS } from '../../src/engine/kernels/index.ts';
+import { TraceBuilder } from '../../src/engine/trace/builder.ts';
+import { LANE_CLASS, laneOf } from '../../src/engine/trace/recordCalls.ts';
+import type { Trace } from '../../src/engine/trace/trace.ts';
+import { profileHeader, saveTrace } from '../serving/traceFile.ts';
 import { formatRow, timeCase, type TimedCase, type TimingRow } from './timing.ts';
 
 /** Cases that share buffers; `free` gives them back. */
@@ -29,6 +34,8 @@ export interface KernelBenchOptions {
   device: 'auto' | 'webgpu' | 'cpu';
   /** Only cases whose name contains this text. */
   filter?: string;
+  /** Where to save a trace: the median run of each case, one after the other. */
+  trace?: string;
   print: (line: string) => void;
 }
 
@@ -45,14 +52,41 @@ export async function openDevice(kind: KernelBenchOptions['device']): Promise<De
   throw new Error(`no WebGPU adapter: ${rejected.map(({ reason }) => reason).join('; ')}`);
 }
 
+/** One span for each case. */
+function caseTrace(
+  device: Device,
+  rows: readonly TimingRow[],
+  calls: readonly (readonly KernelCall[])[],
+): Trace {
+  const builder = new TraceBuilder(
+    profileHeader(device.target, {
+      clock: { unit: 'ns', resolutionNs: 1000, method: 'median of repeated runs', synced: 0 },
+      intrusive: false,
+    }),
+  );
+  const stream = builder.track('stream', 'cases', builder.track('device', device.target.name));
+  let at = 0;
+  rows.forEach(({ name, microseconds, gigabytesPerSecond = 0, teraflops = 0 }, i) => {
+    const end = at + microseconds * 1000;
+    const bytes = gigabytesPerSecond * microseconds * 1e3;
+    const flops = teraflops * microseconds * 1e6;
+    const cls = LANE_CLASS[laneOf(calls[i][0])];
+    builder.span({ track: stream, name, cls, start: at, end, iter: i, bytes, flops });
+    at = end;
+  });
+  return builder.finish();
+}
+
 /** Prints a line for each case and returns all rows. */
 export async function runKernelBench({
   device: kind,
   filter,
+  trace,
   print,
 }: KernelBenchOptions): Promise<KernelBench> {
   const device = await openDevice(kind);
   const rows: TimingRow[] = [];
+  const kinds: (readonly KernelCall[])[] = [];
   try {
     for (const path of Object.keys(files).sort()) {
       for await (const { cases, free } of files[path].groups(device)) {
@@ -61,10 +95,12 @@ export async function runKernelBench({
           const row = await timeCase(device, timed);
           print(formatRow(row));
           rows.push(row);
+          kinds.push(timed.calls);
         }
         free();
       }
     }
+    if (trace !== undefined) await saveTrace(trace, caseTrace(device, rows, kinds), print);
     return { device: { kind: device.target.kind, name: device.target.name }, rows };
   } finally {
     device.destroy();

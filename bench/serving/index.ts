@@ -4,14 +4,18 @@
  * step spends its time.
  */
 import type { Device } from '../../src/engine/device.ts';
-import { Engine } from '../../src/engine/engine.ts';
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
 import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts';
 import { chooseSizes } from '../../src/engine/model/sizes.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
+import { TraceBuilder } from '../../src/engine/trace/builder.ts';
+import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
 import { openDevice } from '../kernels/index.ts';
+import { usage } from './benchError.ts';
+import { newEngine } from './engines.ts';
 import { randomModelFiles } from './randomModel.ts';
+import { profileHeader, saveTrace } from './traceFile.ts';
 
 export interface DecodeBenchOptions {
   device: 'auto' | 'webgpu' | 'cpu';
@@ -21,6 +25,8 @@ export interface DecodeBenchOptions {
   outputTokens: number;
   runs: number; // medians of these, after one that is not counted
   storage?: 'auto' | 'f32' | 'f16';
+  /** Where to save a trace of one decode step of one stream. */
+  trace?: string;
   print: (line: string) => void;
 }
 
@@ -47,16 +53,11 @@ export interface DecodeBench {
   deviceMilliseconds: number;
 }
 
-const plainText = {
-  openDetokenizer: () => ({ push: () => '', flush: () => '' }),
-  tokenText: () => ({ text: '', bytes: [] }),
-};
-
 export async function runDecodeBench(options: DecodeBenchOptions): Promise<DecodeBench> {
   const { print, shape, streams, promptTokens, outputTokens } = options;
+  const files = usage(() => randomModelFiles(shape));
   const device = await openDevice(options.device);
   try {
-    const files = randomModelFiles(shape);
     const config = parseModelConfig(await readJson(files, 'config.json'));
     const maxModelLen = promptTokens + outputTokens + 16;
     const maxRequests = Math.max(...streams);
@@ -97,6 +98,14 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
       print(
         `  ${call.padEnd(44)} ${String(count).padStart(4)} x ${(microseconds / count).toFixed(2).padStart(8)} us = ${microseconds.toFixed(1).padStart(9)} us`,
       );
+    }
+    if (options.trace !== undefined) {
+      const builder = new TraceBuilder(
+        profileHeader(device.target, { workload: { model: shape, streams: 1, promptTokens } }),
+      );
+      const timings = await runner.profileLast();
+      recordCalls(builder, { device: device.target.name, calls: runner.lastCalls, timings, iter: 0 });
+      await saveTrace(options.trace, builder.finish(), print);
     }
     return {
       device: { kind: device.target.kind, name: device.target.name },
@@ -195,14 +204,6 @@ async function profileStep(
     profile: [...sums].map(([call, sum]) => ({ call, ...sum })),
     deviceMilliseconds: Math.min(...times),
   };
-}
-
-function newEngine(runner: BatchRunner): Engine {
-  return new Engine(runner, plainText, {
-    endTokens: [],
-    maxQueuedRequests: 10_000,
-    maxQueuedTokens: 2 ** 30,
-  });
 }
 
 function request(

@@ -5,42 +5,44 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../worker/node/client.ts';
+import type { BenchDevice } from './benchTarget.ts';
 import { CliError } from './values.ts';
-
-export type BenchDevice = 'auto' | 'webgpu' | 'cpu';
 
 export interface BenchResult {
   device: { kind: string; name: string };
   rows: object[];
 }
 
+interface Common {
+  print: (line: string) => void;
+  /** Where to save a trace. */
+  trace?: string;
+}
+
 /** What bench/kernels/index.ts exports. */
 export interface KernelBenchModule {
-  runKernelBench(options: {
-    device: BenchDevice;
-    filter?: string;
-    print: (line: string) => void;
-  }): Promise<BenchResult>;
+  runKernelBench(options: Common & { device: BenchDevice; filter?: string }): Promise<BenchResult>;
 }
 
 /** What bench/serving/index.ts exports. */
 export interface DecodeBenchModule {
-  runDecodeBench(options: {
-    device: BenchDevice;
-    shape: string;
-    streams: number[];
-    promptTokens: number;
-    outputTokens: number;
-    runs: number;
-    storage?: 'auto' | 'f32' | 'f16';
-    print: (line: string) => void;
-  }): Promise<BenchResult & { profile: object[] }>;
+  runDecodeBench(
+    options: Common & {
+      device: BenchDevice;
+      shape: string;
+      streams: number[];
+      promptTokens: number;
+      outputTokens: number;
+      runs: number;
+      storage?: 'auto' | 'f32' | 'f16';
+    },
+  ): Promise<BenchResult & { profile: object[] }>;
 }
 
 /** @throws CliError outside of a clone, or without the development packages */
-export async function loadBench<Module>(folder: 'kernels' | 'serving'): Promise<Module> {
+export async function loadBench<Module>(path: string): Promise<Module> {
   const root = packageRoot();
-  const file = join(root, 'bench', folder, 'index.ts');
+  const file = join(root, 'bench', path);
   if (!existsSync(file))
     throw new CliError(`${file} is missing: this is measured in a clone of the repository`);
   const { runnerImport } = await import('vite').catch(() => {
@@ -48,4 +50,14 @@ export async function loadBench<Module>(folder: 'kernels' | 'serving'): Promise<
   });
   const { module } = await runnerImport<Module>(file, { root, configFile: false, logLevel: 'warn' });
   return module;
+}
+
+/** Runs a bench; what is wrong use there (BenchError) is one line for the user here. */
+export async function runBench<Result>(run: () => Promise<Result>): Promise<Result> {
+  try {
+    return await run();
+  } catch (error) {
+    if ((error as Error)?.name === 'BenchError') throw new CliError((error as Error).message);
+    throw error;
+  }
 }

@@ -21,17 +21,17 @@ export interface EngineFlags {
   verbose?: boolean;
 }
 
-export function addEngineOptions(command: Command): Command {
+/** `devices`: what --device may name. */
+export function addEngineOptions(
+  command: Command,
+  devices: readonly string[] = ['auto', 'cuda', 'webgpu', 'cpu'],
+): Command {
   return command
     .option(
       '--model <directory|repo>',
       'model directory, or owner/name on the hub (default: the embedded model)',
     )
-    .addOption(
-      new Option('--device <kind>', 'where to compute')
-        .choices(['auto', 'cuda', 'webgpu', 'cpu'])
-        .default('auto'),
-    )
+    .addOption(new Option('--device <kind>', 'where to compute').choices([...devices]).default('auto'))
     .option('--max-batch-tokens <n>', 'most tokens of one dense batch', integer(1, 2 ** 20))
     .option('--max-requests <n>', 'most requests that run at the same time', integer(1, 2 ** 16))
     .option('--kv-memory <bytes>', 'memory of the KV cache: 512MiB, 2GB', bytes)

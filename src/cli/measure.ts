@@ -8,6 +8,17 @@ export interface Load {
   outputTokens: number; // of each request; its end of sequence is ignored
 }
 
+/** What is measured: the engine's client, or the engine alone with the same face. */
+export type MeasuredClient = Pick<EngineClient, 'info' | 'generate'>;
+
+/** Milliseconds from the start of the run. */
+export interface RequestTimes {
+  submitted: number;
+  firstToken: number;
+  ended: number;
+  tokens: number;
+}
+
 export interface RunTimes {
   /** Milliseconds from the first submission to the last token. */
   wall: number;
@@ -15,6 +26,7 @@ export interface RunTimes {
   /** Milliseconds between two tokens of a request: the pauses that a reader sees. */
   gaps: number[];
   tokens: number;
+  requests: RequestTimes[];
 }
 
 export interface Figures {
@@ -71,13 +83,15 @@ function request(load: Load, vocabSize: number, seed: number): Omit<GenerateRequ
 }
 
 /** One run of a load. @throws Error when a request ends early: the figures would be wrong */
-export async function runOnce(client: EngineClient, load: Load): Promise<RunTimes> {
-  const times: RunTimes = { wall: 0, firstToken: [], gaps: [], tokens: 0 };
+export async function runOnce(client: MeasuredClient, load: Load): Promise<RunTimes> {
+  const times: RunTimes = { wall: 0, firstToken: [], gaps: [], tokens: 0, requests: [] };
   const began = performance.now();
   const one = async (_: unknown, index: number) => {
     const submitted = performance.now();
     const events = await client.generate(request(load, client.info.model.vocabSize, index + 1));
     let last: number | undefined;
+    const own = { submitted: submitted - began, firstToken: 0, ended: 0, tokens: 0 };
+    times.requests.push(own);
     for await (const event of events) {
       if (event.type === 'end') {
         if (event.usage.completionTokens !== load.outputTokens)
@@ -87,9 +101,13 @@ export async function runOnce(client: EngineClient, load: Load): Promise<RunTime
         continue;
       }
       const now = performance.now();
-      if (last === undefined) times.firstToken.push(now - submitted);
-      else times.gaps.push(now - last);
+      if (last === undefined) {
+        times.firstToken.push(now - submitted);
+        own.firstToken = now - began;
+      } else times.gaps.push(now - last);
       last = now;
+      own.ended = now - began;
+      own.tokens += event.tokenIds.length;
       times.tokens += event.tokenIds.length;
     }
   };
@@ -98,15 +116,19 @@ export async function runOnce(client: EngineClient, load: Load): Promise<RunTime
   return times;
 }
 
-/** One unmeasured run, then `runs` measured ones. */
-export async function measure(client: EngineClient, load: Load, runs: number): Promise<Figures> {
+/** One unmeasured run, then `runs` measured ones; `requests` are those of the last. */
+export async function measure(
+  client: MeasuredClient,
+  load: Load,
+  runs: number,
+): Promise<{ figures: Figures; requests: RequestTimes[] }> {
   await runOnce(client, { ...load, outputTokens: Math.min(load.outputTokens, 16) });
   const all: RunTimes[] = [];
   for (let run = 0; run < runs; run++) all.push(await runOnce(client, load));
   const firstToken = all.flatMap((run) => run.firstToken);
   const gaps = all.flatMap((run) => run.gaps);
   const meanGap = all.map((run) => run.gaps.reduce((sum, gap) => sum + gap, 0) / run.gaps.length);
-  return {
+  const figures = {
     ...load,
     totalRate: median(all.map((run) => (run.tokens / run.wall) * 1000)),
     streamRate: 1000 / median(meanGap),
@@ -116,4 +138,5 @@ export async function measure(client: EngineClient, load: Load, runs: number): P
     gapP99: percentile(gaps, 0.99),
     runs,
   };
+  return { figures, requests: all.at(-1)!.requests };
 }

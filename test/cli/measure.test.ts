@@ -42,7 +42,7 @@ describe('measure', () => {
   });
 
   it('gives rates that fit the speed of the engine', async () => {
-    const figures = await measure(
+    const { figures, requests } = await measure(
       new FakeClient({ tokenMs: 5 }),
       { streams: 4, promptTokens: 3, outputTokens: 20 },
       2,
@@ -54,6 +54,12 @@ describe('measure', () => {
     expect(figures.firstTokenP50).toBeGreaterThanOrEqual(4.9);
     expect(figures.gapP50).toBeLessThanOrEqual(figures.gapP99);
     expect(figures.runs).toBe(2);
+    expect(requests).toHaveLength(4);
+    for (const { submitted, firstToken, ended, tokens } of requests) {
+      expect(tokens).toBe(20);
+      expect(firstToken).toBeGreaterThan(submitted);
+      expect(ended - firstToken).toBeGreaterThanOrEqual(19 * 4.9);
+    }
   });
 
   it('fails rather than measure answers that ended early', async () => {

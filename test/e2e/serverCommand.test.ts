@@ -172,7 +172,7 @@ describe('nanoflow bench', () => {
   it('prints and saves figures', async () => {
     const options = ['--streams', '1,2', '--prompt-tokens', '8', '--output-tokens', '6', '--runs', '1'];
     const file = join(packageRoot(), '.cache', `bench-${process.pid}.json`);
-    const run = new Run(['bench', 'throughput', '--device', 'cpu', ...options, '--out', file]);
+    const run = new Run(['bench', 'throughput', '--device', 'cpu', ...options, '--json', file]);
     expect(await run.exit).toBe(0);
     expect(run.out).toMatch(/streams +prompt +output +total tok\/s/);
     const { readFile, rm } = await import('node:fs/promises');

@@ -4,31 +4,39 @@ import { describe, expect, it } from 'vitest';
 import type { KernelCall, ProgramCall } from '../../src/engine/kernels/calls.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { traceToChrome } from '../../src/engine/trace/chrome.ts';
-import { parseLabel, recordCalls } from '../../src/engine/trace/recordCalls.ts';
+import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
 import { recordSteps, type StepTimes } from '../../src/engine/trace/recordSteps.ts';
 import { printTrace, summarize } from '../../src/engine/trace/summary.ts';
 import { importErrors } from './chromeRules.ts';
 import { build, header, randomSpans } from './traces.ts';
 
 const webgpu = { ...header, source: 'webgpu' as const, intrusive: true };
-const call = (label: string, kernel: KernelCall['kernel'], workgroups?: number, tile?: 16 | 128) =>
-  ({ kernel, label, workgroups, tile }) as unknown as KernelCall;
+const call = (label: string, kernel: KernelCall['kernel'], more: object = {}) =>
+  ({ kernel, label, ...more }) as unknown as KernelCall;
 
 describe('a device profile', () => {
   const calls: ProgramCall[] = [
     call('embed', 'embed'),
-    call('layers.0.kqv.1', 'gemm'),
+    call('layers.0.kqv', 'gemm', { range: 1 }),
     {
       kernel: 'joined',
-      label: 'layers.0.stage 1',
-      parts: [call('layers.0.kqv.2', 'gemm', 80), call('layers.0.decode_attention.1', 'attention', 28, 16)],
+      label: 'layers.0.kqv | layers.0.attention16',
+      parts: [
+        call('layers.0.kqv', 'gemm', { range: 2, workgroups: 80 }),
+        call('layers.0.attention16', 'attention', { range: 1, workgroups: 28, tile: 16 }),
+      ],
     },
-    call('layers.0.o.1', 'gemm'),
+    call('layers.0.o', 'gemm'),
   ];
   const timings = [
     { kernel: 'embed', label: 'embed', microseconds: 2, startNanoseconds: 0 },
-    { kernel: 'joined', label: 'layers.0.stage 1', microseconds: 50, startNanoseconds: 2500 },
-    { kernel: 'gemm', label: 'layers.0.o.1', microseconds: 10.5, startNanoseconds: 53_000 },
+    {
+      kernel: 'joined',
+      label: 'layers.0.kqv | layers.0.attention16',
+      microseconds: 50,
+      startNanoseconds: 2500,
+    },
+    { kernel: 'gemm', label: 'layers.0.o', microseconds: 10.5, startNanoseconds: 53_000 },
   ];
 
   it('lies on the stream as dispatches and on the lanes as nano-operations', () => {
@@ -50,13 +58,27 @@ describe('a device profile', () => {
     ]);
     expect(rows).toEqual([
       ['dispatches', 'embed', 100, 2000, -1, -1, 0, 3],
-      ['dispatches', 'stage 1', 2600, 50_000, 0, -1, 0, 3],
-      ['dispatches', 'o.1', 53_100, 10_500, 0, 1, 0, 3],
+      ['dispatches', 'kqv.2 | attention16.1', 2600, 50_000, 0, 2, 0, 3],
+      ['dispatches', 'o', 53_100, 10_500, 0, -1, 0, 3],
       ['memory', 'embed', 100, 2000, -1, -1, 0, 3],
-      ['memory', 'decode_attention.1', 2600, 50_000, 0, 1, 28, 3],
+      ['memory', 'attention16.1', 2600, 50_000, 0, 1, 28, 3],
       ['compute', 'kqv.2', 2600, 50_000, 0, 2, 80, 3],
-      ['compute', 'o.1', 53_100, 10_500, 0, 1, 0, 3],
+      ['compute', 'o', 53_100, 10_500, 0, -1, 0, 3],
     ]);
+  });
+
+  it('of several programs follows on: starts count from the first call of each', () => {
+    const builder = new TraceBuilder(webgpu);
+    const twice = { device: 'gpu', calls: [...calls, ...calls], timings: [...timings, ...timings] };
+    expect(recordCalls(builder, twice)).toBe(2 * 63_500);
+    const trace = builder.finish();
+    expect(trace.tracks.map(({ name }) => name)).toEqual(['gpu', 'dispatches', 'memory', 'compute']);
+    expect(summarize(trace).lanes.find(({ lane }) => lane === 'dispatches')!.busy).toBe(2 * 62_500);
+    expect(summarize(trace).top.find(({ name }) => name === 'M|embed')).toEqual({
+      name: 'M|embed',
+      count: 2,
+      total: 4000,
+    });
   });
 
   it('without starts is laid end to end', () => {
@@ -72,14 +94,8 @@ describe('a device profile', () => {
     const builder = new TraceBuilder(webgpu);
     const back = timings.toReversed();
     expect(() => recordCalls(builder, { device: 'gpu', calls, timings: back })).toThrow(
-      "'layers.0.stage 1', which is no call of the program",
+      "'layers.0.kqv | layers.0.attention16', which is no call of the program",
     );
-  });
-
-  it('reads labels', () => {
-    expect(parseLabel('layers.12.kqv.2')).toEqual({ name: 'kqv.2', layer: 12, nb: 2 });
-    expect(parseLabel('layers.0.attention16')).toEqual({ name: 'attention16', layer: 0 });
-    expect(parseLabel('logits')).toEqual({ name: 'logits' });
   });
 });
 

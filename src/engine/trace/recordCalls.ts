@@ -30,13 +30,14 @@ export function laneOf(call: KernelCall): Lane {
   return call.kernel === 'attention' && call.tile === 128 ? 'compute' : 'memory';
 }
 
-/** "layers.3.kqv.2" -> layer 3, nano-batch 2, name "kqv.2". */
-export function parseLabel(label: string): { name: string; layer?: number; nb?: number } {
-  const [, layer, name] = /^layers\.(\d+)\.(.*)$/.exec(label) ?? [undefined, undefined, label];
-  const nb = /^[a-z]\w*\.(\d+)/.exec(name)?.[1];
-  const number = (text: string | undefined): number | undefined =>
-    text === undefined ? undefined : Number(text);
-  return { name, layer: number(layer), nb: number(nb) };
+/** "layers.3.kqv" -> layer 3, name "kqv"; a call on a slot of row ranges is a nano-operation, numbered by the slot. */
+function facts({ label, range = 0 }: KernelCall): { name: string; layer?: number; nb?: number } {
+  const [, layer, operation] = /^layers\.(\d+)\.(.*)$/.exec(label) ?? [undefined, undefined, label];
+  return {
+    name: range > 0 ? `${operation}.${range}` : operation,
+    layer: layer === undefined ? undefined : Number(layer),
+    nb: range > 0 ? range : undefined,
+  };
 }
 
 /** @returns where the last call ends; ns */
@@ -46,6 +47,8 @@ export function recordCalls(builder: TraceBuilder, recording: CallRecording): nu
   const stream = builder.track('stream', 'dispatches', device);
   let next = 0; // the call that the next timing is looked for from
   let end = zero;
+  let origin = zero; // of the program at hand: starts count from its first call
+  let last = -1;
   for (const timing of timings) {
     while (next < calls.length && calls[next].label !== timing.label) next++;
     const call = calls[next++];
@@ -53,18 +56,23 @@ export function recordCalls(builder: TraceBuilder, recording: CallRecording): nu
       throw new Error(
         `the profile holds '${timing.label}', which is no call of the program (or out of order): pass the calls that were profiled`,
       );
-    const start = timing.startNanoseconds === undefined ? end : zero + timing.startNanoseconds;
+    const relative = timing.startNanoseconds;
+    if (relative !== undefined && relative <= last) origin = end;
+    last = relative ?? last;
+    const start = relative === undefined ? end : origin + relative;
     end = start + timing.microseconds * 1000;
     const parts = call.kernel === 'joined' ? call.parts : [call];
     const classes = parts.map((part) => LANE_CLASS[laneOf(part)]);
     const common = { start, end, iter };
+    const described = parts.map(facts);
     const cls = classes.includes('C') ? 'C' : classes[0];
-    builder.span({ ...common, track: stream, cls, ...parseLabel(call.label) });
+    const name = described.map((part) => part.name).join(' | ');
+    builder.span({ ...common, ...described[0], track: stream, cls, name });
     const total = parts.reduce((sum, part) => sum + (part.workgroups ?? Infinity), 0);
     parts.forEach((part, i) => {
       const track = builder.track('res', laneOf(part), device);
       const share = parts.length > 1 && total <= units ? part.workgroups : undefined;
-      builder.span({ ...common, track, cls: classes[i], share, ...parseLabel(part.label) });
+      builder.span({ ...common, ...described[i], track, cls: classes[i], share });
     });
   }
   return end;

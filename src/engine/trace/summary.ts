@@ -35,12 +35,14 @@ export function summarize(trace: Trace, top = 8): TraceSummary {
   let last = -Infinity;
   const rowsOf = new Map<number, number[]>();
   const names = new Map<string, NameSummary>();
+  const hasLanes = tracks.some(({ kind }) => kind === 'res');
   for (let i = 0; i < spans.rows; i++) {
     first = Math.min(first, spans.ts[i]);
     last = Math.max(last, spans.ts[i] + spans.dur[i]);
     const lane = mainLane(tracks, spans.track[i]);
     if (!rowsOf.has(lane)) rowsOf.set(lane, []);
     rowsOf.get(lane)!.push(i);
+    if (tracks[lane].kind === 'stream' && hasLanes) continue; // its spans are on the lanes as well
     const name = `${SPAN_CLASSES[spans.cls[i]]}|${strings[spans.name[i]].replace(/\.\d+$/, '')}`;
     const sum = names.get(name) ?? { name, count: 0, total: 0 };
     names.set(name, { name, count: sum.count + 1, total: sum.total + spans.dur[i] });
