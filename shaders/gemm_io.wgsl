@@ -7,6 +7,7 @@
 //   BIAS, SILU              epilogue; with SILU w holds gate rows, then up rows, and n counts pairs of them
 //   OUT_ODD                 f16 rows or columns start at odd elements: neighbours share a word, so it is swapped in
 //   GROUPED                 the rows of each expert (sorted slots) have their own weights (moe_gemm)
+//   PARTS                   K is cut into so many ranges, each with a product of its own (gemm_matrix only)
 //   GATHER_TOKEN            grouped: slot s reads row slot_source[s] / top_k and writes row s; otherwise it reads
 //                           row s and writes row slot_source[s]
 struct Params {
@@ -18,6 +19,8 @@ struct Params {
   experts: u32,
   expert_first: u32,
   top_k: u32,
+  part_k: u32, // k of one part, and rows from one part of the output to the next
+  part_rows: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 #if GROUPED
@@ -264,6 +267,7 @@ struct GemmTile {
   end_row: u32, // first row after the tile's
   column_tile: u32,
   weights: u32, // first weight row: 0, or that of the expert
+  part: u32, // which range of K
 }
 
 // Tile `index` when rows are cut by tile_rows and columns into column_tiles. Row tiles vary fastest, in bands of
@@ -283,23 +287,26 @@ fn gemm_find_tile(index: u32, tile_rows: u32, column_tiles: u32, band: u32) -> G
     let tiles = row_tiles * column_tiles;
     if (left < tiles) {
       let first = start + left % row_tiles * tile_rows;
-      return GemmTile(true, first, min(end, first + tile_rows), left / row_tiles, expert * weight_rows);
+      return GemmTile(true, first, min(end, first + tile_rows), left / row_tiles, expert * weight_rows, 0u);
     }
     left -= tiles;
   }
-  return GemmTile(false, 0u, 0u, 0u, 0u);
+  return GemmTile(false, 0u, 0u, 0u, 0u, 0u);
 #else
   let first_row = step_meta[params.range];
   let end_row = max(first_row, step_meta[params.range + 1u]);
   let row_tiles = (end_row - first_row + tile_rows - 1u) / tile_rows;
-  if (index >= row_tiles * column_tiles) {
-    return GemmTile(false, 0u, 0u, 0u, 0u);
+  let tiles = row_tiles * column_tiles;
+  if (index >= tiles * {{PARTS}}u) {
+    return GemmTile(false, 0u, 0u, 0u, 0u, 0u);
   }
-  let in_band = index % (band * column_tiles);
-  let first_tile = index / (band * column_tiles) * band;
+  let part = index / tiles;
+  let in_part = index - part * tiles;
+  let in_band = in_part % (band * column_tiles);
+  let first_tile = in_part / (band * column_tiles) * band;
   let band_tiles = min(band, row_tiles - first_tile);
   let first = first_row + (first_tile + in_band % band_tiles) * tile_rows;
-  return GemmTile(true, first, min(end_row, first + tile_rows), in_band / band_tiles, 0u);
+  return GemmTile(true, first, min(end_row, first + tile_rows), in_band / band_tiles, 0u, part);
 #endif
 }
 

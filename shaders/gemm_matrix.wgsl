@@ -56,13 +56,19 @@ fn run(group: u32, groups: u32, lane: u32) {
   const tile_columns = {{BN}}u;
 #endif
   let column_tiles = (params.columns + tile_columns - 1u) / tile_columns;
-  let steps = (params.k + {{BK}}u - 1u) / {{BK}}u;
   for (var index = group; ; index += groups) {
     let tile = gemm_find_tile(index, {{BM}}u, column_tiles, {{BAND}}u);
     if (!tile.found) {
       break;
     }
     let first_column = tile.column_tile * tile_columns;
+#if PARTS == 1
+    let first_k = 0u;
+    let steps = (params.k + {{BK}}u - 1u) / {{BK}}u;
+#else
+    let first_k = tile.part * params.part_k;
+    let steps = (min(params.k, first_k + params.part_k) - min(params.k, first_k) + {{BK}}u - 1u) / {{BK}}u;
+#endif
     var a_rows: array<u32, GEMM_FETCH_A>;
     for (var i = 0u; i < GEMM_FETCH_A; i++) {
       let local = (lane + i * GEMM_THREADS) / GEMM_CHUNKS;
@@ -109,10 +115,10 @@ fn run(group: u32, groups: u32, lane: u32) {
     var fetched_a: array<vec4<u32>, GEMM_FETCH_A>;
     var fetched_w: array<vec4<u32>, GEMM_FETCH_W>;
     for (var i = 0u; i < GEMM_FETCH_A; i++) {
-      fetched_a[i] = gemm_fetch_a(a_rows[i], chunk * 8u);
+      fetched_a[i] = gemm_fetch_a(a_rows[i], first_k + chunk * 8u);
     }
     for (var i = 0u; i < GEMM_FETCH_W; i++) {
-      fetched_w[i] = gemm_fetch_w(w_rows[i], chunk * 8u);
+      fetched_w[i] = gemm_fetch_w(w_rows[i], first_k + chunk * 8u);
     }
     for (var step = 0u; step < steps; step++) {
       workgroupBarrier();
@@ -129,7 +135,7 @@ fn run(group: u32, groups: u32, lane: u32) {
         }
       }
       workgroupBarrier();
-      let next = (step + 1u) * {{BK}}u + chunk * 8u;
+      let next = first_k + (step + 1u) * {{BK}}u + chunk * 8u;
       for (var i = 0u; i < GEMM_FETCH_A; i++) {
         fetched_a[i] = gemm_fetch_a(a_rows[i], next);
       }
@@ -296,7 +302,11 @@ fn gemm_matrix_store(
     let value = gemm_matrix_result(subgroup, local, quad);
 #endif
     if (row < tile.end_row && column < params.columns) {
+#if PARTS == 1
       let out_row = gemm_output_row(row);
+#else
+      let out_row = row + tile.part * params.part_rows;
+#endif
       gemm_store_finished(out_row, column, value.x, value.y);
       if (column + 2u < params.columns) {
         gemm_store_finished(out_row, column + 2u, value.z, value.w);

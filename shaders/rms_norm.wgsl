@@ -20,6 +20,7 @@ struct Params {
   x_rows: u32,
   epsilon: f32,
   inverse_length: f32, // 1 / H
+  part_stride: u32, // vectors from one part of the residual to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -124,7 +125,9 @@ fn run(group: u32, groups: u32, lane: u32) {
 #endif
         var value = x[source + column];
 #if RESIDUAL
-        value += residual[source + column];
+#for p RESIDUAL_PARTS
+        value += residual[{{p}}u * params.part_stride + source + column];
+#endfor
 #endif
 #if WRITES_X
         x[source + column] = value;
@@ -150,7 +153,9 @@ fn run(group: u32, groups: u32, lane: u32) {
         var value = x[source + column];
 #if RESIDUAL
 #if !WRITES_X
-        value += residual[source + column];
+#for p RESIDUAL_PARTS
+        value += residual[{{p}}u * params.part_stride + source + column];
+#endfor
 #endif
 #endif
 #endif

@@ -4,7 +4,8 @@
  *
  * A round is one submit of the calls many times over, from submit to idle; the figure is the median of rounds divided
  * by the repeats, so it holds barriers and launch costs as a real step does. GPUs drop their clocks while pipelines
- * compile: without ~100 ms of the same work before measuring, kernels read 3-5 times slower.
+ * compile: without ~100 ms of the same work before measuring, kernels read 3-5 times slower, and while large buffers
+ * are filled, so warming up goes on as long as it helps.
  */
 import type { Device } from '../../src/engine/device.ts';
 import type { KernelCall } from '../../src/engine/kernels/calls.ts';
@@ -35,6 +36,8 @@ export interface TimingOptions {
   roundMs?: number; // 10: aimed length of one round
   rounds?: number; // 9
 }
+
+const LONGEST_WARM_UP = 3000;
 
 /** Most dispatches of one round, so that no submit takes seconds. */
 const MOST_CALLS = 2000;
@@ -69,7 +72,14 @@ export async function timeCase(
     Math.min(Math.round(roundMs / estimate), Math.floor(MOST_CALLS / calls.length)),
   );
   const program = await device.compile(`${name} x${repeats}`, repeat(repeats));
-  for (const end = performance.now() + warmUpMs; performance.now() < end;) await run(program);
+  // On until nothing gets faster: after large buffers were filled, clocks take a second to come back.
+  let fastest = Infinity;
+  const began = performance.now();
+  for (let end = began + warmUpMs; performance.now() < end;) {
+    const time = await run(program);
+    if (time < 0.98 * fastest) end = Math.min(performance.now() + warmUpMs, began + LONGEST_WARM_UP);
+    fastest = Math.min(fastest, time);
+  }
   const times: number[] = [];
   for (let round = 0; round < rounds; round++) times.push(((await run(program)) / repeats) * 1000);
   program.destroy();

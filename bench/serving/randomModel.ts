@@ -71,9 +71,11 @@ export const SHAPES: Record<string, object> = {
 /** Random bf16 words; tensors repeat them, each from a place of its own. */
 const BLOCK = 2 ** 22;
 
-export function randomModelFiles(shape: string): ModelFiles {
-  const json = SHAPES[shape];
-  if (!json) throw new Error(`no shape '${shape}'; there are ${Object.keys(SHAPES).join(', ')}`);
+/** @param layers fewer layers than the shape has */
+export function randomModelFiles(shape: string, layers?: number): ModelFiles {
+  const known = SHAPES[shape];
+  if (!known) throw new Error(`no shape '${shape}'; there are ${Object.keys(SHAPES).join(', ')}`);
+  const json = layers === undefined ? known : { ...known, num_hidden_layers: layers };
   const config = parseModelConfig(JSON.parse(JSON.stringify(json)));
   const header: Record<string, object> = {};
   const tensors: { end: number; vector: boolean }[] = [];

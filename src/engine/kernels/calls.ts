@@ -53,7 +53,7 @@ export interface RmsNormCall extends CallBase {
   kernel: 'rms_norm';
   rows: RowCount;
   x: TensorView; // [B, H] f32, read and written when there is a residual and rows is 'tokens'
-  residual?: TensorView; // [B, H] f32
+  residual?: TensorView; // [B, H] f32, or [parts, B, H]: their sum is added
   weight: TensorView; // [H] f32
   out: TensorView; // [B or requests, H] f32 | f16
   epsilon: number;
@@ -71,6 +71,12 @@ export interface GemmCall extends CallBase {
   a: TensorView; // [capacity, K] f32 | f16
   w: TensorView; // [N, K] f32 | f16
   bias?: TensorView; // [N] f32
+  /**
+   * More than 1: K is cut into this many ranges, and out is [parts, capacity, ldc], one product for each; whoever reads
+   * it adds them up (RmsNormCall.residual). So few rows still give work to every core, and tiles stay large. For
+   * subgroup matrices only, without bias and epilogue. Default 1.
+   */
+  parts?: number;
   out: TensorView; // [capacity, ldc] f32 | f16
   outColumn: number; // 0 unless the weight is one piece of a larger tensor
   epilogue: 'none' | 'silu_mul';

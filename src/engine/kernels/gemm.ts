@@ -23,6 +23,7 @@ function launches(call: GemmCall, target: DeviceTarget): Launch[] {
       wType: call.w.dtype,
       outType: call.out.dtype,
       epilogue: call.epilogue,
+      parts: call.parts,
     },
     target,
   );
@@ -39,21 +40,35 @@ function checkShapes(call: GemmCall): void {
   };
   if (call.a.shape[1] !== k) fail(`a has rows of ${call.a.shape[1]}, w of ${k}; expected the same`);
   if (silu && (n % 2 !== 0 || call.bias)) fail('silu_mul expects an even number of weight rows and no bias');
-  if (call.outColumn + columns > call.out.shape[1]) {
-    fail(`columns ${call.outColumn}..${call.outColumn + columns} do not fit rows of ${call.out.shape[1]}`);
+  const ldc = call.out.shape.at(-1)!;
+  if (call.outColumn + columns > ldc) {
+    fail(`columns ${call.outColumn}..${call.outColumn + columns} do not fit rows of ${ldc}`);
   }
+  const { parts = 1 } = call;
+  if (parts > 1 && (silu || call.bias)) fail('a product in parts has no bias and no epilogue');
+  if (parts > 1 && call.out.shape.length !== 3)
+    fail(`out has shape [${call.out.shape}], expected [parts, rows, columns]`);
+  if (parts > 1 && call.out.shape[0] < parts)
+    fail(`out has room for ${call.out.shape[0]} parts, got ${parts}`);
 }
 
 function twin(call: GemmCall, memory: TwinMemory): void {
   const [n, k] = call.w.shape;
-  const [first, end] = rangeOf(call.layout, memory.u32(call.meta), call, call.out.shape[0]);
+  const [ldc, capacity] = [call.out.shape.at(-1)!, call.out.shape.at(-2)!];
+  const [first, end] = rangeOf(call.layout, memory.u32(call.meta), call, capacity);
   const rows = end - first;
   const a = memory.f32(call.a);
   const w = memory.f32(call.w);
   const out = memory.f32(call.out);
   const bias = call.bias && memory.f32(call.bias);
-  const ldc = call.out.shape[1];
   const starts = Array.from({ length: rows }, (_, row) => (first + row) * k);
+  const { parts = 1 } = call;
+  if (parts > 1) {
+    // Where exactly K is cut does not matter to whoever adds the parts up: here all of it is in the first.
+    for (let part = 1; part < parts; part++) {
+      out.fill(0, (part * capacity + first) * ldc, (part * capacity + end) * ldc);
+    }
+  }
   if (call.epilogue === 'none') {
     blockedGemm(a, starts, w, 0, n, k, (row, column, value) => {
       out[(first + row) * ldc + call.outColumn + column] = bias ? value + bias[column] : value;

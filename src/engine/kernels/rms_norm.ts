@@ -60,6 +60,7 @@ function launches(call: RmsNormCall, target: DeviceTarget): Launch[] {
         KEEP: keep,
         VALUES: values,
         RESIDUAL: call.residual !== undefined,
+        RESIDUAL_PARTS: residualParts(call),
         WRITES_X: writesX,
         LOGIT_ROWS: call.rows === 'logitRows',
       },
@@ -78,11 +79,17 @@ function launches(call: RmsNormCall, target: DeviceTarget): Launch[] {
         call.x.shape[0],
         { f32: call.epsilon },
         { f32: 1 / length },
+        (call.x.shape[0] * length) / width,
       ],
       workgroups:
         call.workgroups ?? Math.max(1, Math.min(most, Math.ceil(budgetRows(call, capacity) / rowsAtOnce))),
     },
   ];
+}
+
+/** Products that make up the residual: a GEMM in parts leaves [parts, B, H]. */
+function residualParts({ residual }: RmsNormCall): number {
+  return residual?.shape.length === 3 ? residual.shape[0] : 1;
 }
 
 function twin(call: RmsNormCall, memory: TwinMemory): void {
@@ -94,11 +101,16 @@ function twin(call: RmsNormCall, memory: TwinMemory): void {
   const out = memory.f32(call.out);
   const [first, end] = rangeOf(call.layout, meta, call, capacity);
   const value = new Float32Array(length);
+  const parts = residualParts(call);
+  const partStride = call.x.shape[0] * length;
   for (let row = first; row < end; row++) {
     const source = (call.rows === 'logitRows' ? meta[call.layout.logitRows + row] : row) * length;
     let squares = 0;
     for (let i = 0; i < length; i++) {
-      value[i] = x[source + i] + (residual ? residual[source + i] : 0);
+      value[i] = x[source + i];
+      if (residual) {
+        for (let part = 0; part < parts; part++) value[i] += residual[part * partStride + source + i];
+      }
       squares += value[i] * value[i];
     }
     if (residual && call.rows === 'tokens') x.set(value, source);
@@ -123,9 +135,11 @@ export const variantDefines: Variant[] = (
     WIDTH: [4, 2, 1],
     OUT: ['f32', 'f16'],
     RESIDUAL: [true, false],
+    RESIDUAL_PARTS: [1, 4],
     LOGIT_ROWS: [true, false],
   })
     .filter(({ WIDTH, OUT }) => WIDTH !== 1 || OUT === 'f32')
+    .filter(({ RESIDUAL, RESIDUAL_PARTS }) => RESIDUAL || RESIDUAL_PARTS === 1)
     .map((defines) => ({
       shader: 'rms_norm',
       defines: {

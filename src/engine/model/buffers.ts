@@ -22,6 +22,7 @@ export interface BufferSizes {
   pages: number; // P
   pageSize: number; // S
   partialRows: number;
+  parts: number; // most parts of a product
   ropeRows: number;
 }
 
@@ -39,7 +40,7 @@ export interface StorageTypes {
  */
 export interface ActivationSet {
   x: TensorView; // [B, H] residual stream, f32
-  y: TensorView; // [B, H] what is added to it next, f32
+  y: TensorView; // [parts, B, H] what is added to it next, f32: products of ranges of K (GemmCall.parts)
   normed: TensorView; // [B, H]
   qkv: TensorView; // [B, (Hq + 2 Hkv) D]
   q: TensorView; // [B, Hq, D]
@@ -130,7 +131,7 @@ export function allocateBuffers(
 export function allocateSet(
   device: Device,
   config: ModelConfig,
-  { tokens: B, partialRows }: Pick<BufferSizes, 'tokens' | 'partialRows'>,
+  { tokens: B, partialRows, parts }: Pick<BufferSizes, 'tokens' | 'partialRows' | 'parts'>,
   types: StorageTypes,
   suffix: string,
 ): ActivationSet {
@@ -140,7 +141,7 @@ export function allocateSet(
   const X = config.moe?.topK ?? 1;
   return {
     x: make('x', 'f32', [B, H]),
-    y: make('y', 'f32', [B, H]),
+    y: make('y', 'f32', [parts, B, H]),
     normed: make('normed', act, [B, H]),
     qkv: make('qkv', act, [B, (numHeads + 2 * numKvHeads) * D]),
     q: make('q', act, [B, numHeads, D]),
@@ -162,9 +163,5 @@ export function allocateSet(
 
 function maker(device: Device, suffix = ''): (label: string, dtype: DType, shape: number[]) => TensorView {
   return (label, dtype, shape) =>
-    tensor(
-      device.createBuffer(`${label}${suffix}`, Math.max(4, tensorBytes(dtype, shape))),
-      dtype,
-      shape,
-    );
+    tensor(device.createBuffer(`${label}${suffix}`, Math.max(4, tensorBytes(dtype, shape))), dtype, shape);
 }

@@ -5,6 +5,7 @@
  */
 import type { TensorView } from '../device.ts';
 import type { GemmCall, KernelCall } from '../kernels/calls.ts';
+import { chooseParts } from '../kernels/gemm/choose.ts';
 import type { StepMetaLayout } from '../plan/stepMeta.ts';
 import type { ActivationSet, ModelBuffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
@@ -33,10 +34,35 @@ export interface ProgramParts {
 export interface Placement {
   set: ActivationSet;
   maxTokens: number; // most rows it is for
+  /** Parts of the products that the next norm adds up; the same for all rows of a set. Default: by maxTokens. */
+  parts?: OutputParts;
   range?: number; // slot of the metadata's ranges; default everything
   slot?: number; // attention plan; default 0
+  tile?: 16 | 128; // of attention; default by operation
   /** Workgroups of each call; default the kernels' own choice (attention: the plan's). */
   workgroups?: number;
+}
+
+/** In how many ranges of K the products that end in the residual stream are computed (GemmCall.parts). */
+export interface OutputParts {
+  o: number;
+  down: number;
+}
+
+/** @param waves how many times over the tiles should give work to every core (kernels/gemm/choose.ts) */
+export function outputParts(
+  { config, weights, matrices }: ProgramParts,
+  maxTokens: number,
+  waves = 1,
+): OutputParts {
+  const { hiddenSize: N, numHeads, headDim, intermediateSize } = config;
+  const choose = (weight: string, K: number): number => {
+    const name = `layers.0.${weight}`;
+    if (!matrices || weights.optional(`${name}_bias`) || weights.pieces(name).length > 1 || K % 8 !== 0)
+      return 1;
+    return chooseParts({ maxRows: maxTokens, N, K }, waves);
+  };
+  return { o: choose('o', numHeads * headDim), down: config.moe ? 1 : choose('down', intermediateSize) };
 }
 
 /** Rows up to which gate, up and SiLU are one kernel without matrices: there the product is bound by reading weights. */
@@ -81,14 +107,16 @@ export function activationIsFused({ config, weights, matrices }: ProgramParts, m
 }
 
 /** Final norm of the rows that are sampled, their logits, and their next tokens. */
-export function headCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
-  return [finalNormCall(parts, parts.buffers.sets[0], maxRows), ...logitsCalls(parts, maxRows)];
+export function headCalls(parts: ProgramParts, maxRows: number, maxTokens: number): KernelCall[] {
+  const count = outputParts(parts, maxTokens);
+  return [finalNormCall(parts, parts.buffers.sets[0], maxRows, count), ...logitsCalls(parts, maxRows)];
 }
 
 export function finalNormCall(
   parts: ProgramParts,
   set: ActivationSet,
   maxRows: number,
+  count: OutputParts,
   range?: number,
 ): KernelCall {
   const { config, buffers, weights } = parts;
@@ -97,7 +125,7 @@ export function finalNormCall(
     kernel: 'rms_norm',
     rows: 'logitRows',
     x: set.x,
-    residual: set.y,
+    residual: partsOf(set.y, parts.config.moe ? 1 : count.down),
     weight: weights.whole('final_norm'),
     out: buffers.logitsNormed,
     epsilon: config.rmsNormEps,
@@ -145,17 +173,18 @@ export function operationCalls(
 ): KernelCall[] {
   const { set } = at;
   const name = `layers.${layer}`;
+  const count = at.parts ?? outputParts(parts, at.maxTokens);
   switch (operation) {
     case 'norm1':
-      return [norm(parts, `${name}.norm1`, at, layer > 0)];
+      return [norm(parts, `${name}.norm1`, at, layer > 0 ? count.down : 0)];
     case 'kqv':
       return gemm(parts, `${name}.qkv`, `${name}.qkv`, at, set.normed, set.qkv);
     case 'rope_append':
       return [ropeAppend(parts, layer, at)];
     case 'decode_attention':
-      return [attention(parts, layer, at, 16)];
+      return [attention(parts, layer, at, at.tile ?? 16)];
     case 'prefill_attention':
-      return [attention(parts, layer, at, 128)];
+      return [attention(parts, layer, at, at.tile ?? 128)];
     case 'merge':
       return [
         {
@@ -169,15 +198,23 @@ export function operationCalls(
         },
       ];
     case 'o':
-      return gemm(parts, `${name}.o`, `${name}.o`, at, set.attended, set.y);
+      return summed(
+        gemm(parts, `${name}.o`, `${name}.o`, at, set.attended, partsOf(set.y, 1)),
+        set.y,
+        count.o,
+      );
     case 'norm2':
-      return [norm(parts, `${name}.norm2`, at, true)];
+      return [norm(parts, `${name}.norm2`, at, count.o)];
     case 'up_gate':
       return upGate(parts, name, at);
     case 'activation':
       return [activation(parts, `${name}.silu_mul`, at)];
     case 'down':
-      return gemm(parts, `${name}.down`, `${name}.down`, at, set.ffn, set.y);
+      return summed(
+        gemm(parts, `${name}.down`, `${name}.down`, at, set.ffn, partsOf(set.y, 1)),
+        set.y,
+        count.down,
+      );
     case 'router':
       return gemm(parts, `${name}.router`, `${name}.router`, at, set.normed, set.moe!.routerLogits);
     case 'route':
@@ -296,7 +333,7 @@ function expertCalls(
       topK,
       y,
       weights: routeWeights,
-      out: set.y,
+      out: partsOf(set.y, 1),
     },
   ];
 }
@@ -313,13 +350,14 @@ function base(parts: ProgramParts, label: string, at: Pick<Placement, 'maxTokens
   };
 }
 
-function norm(parts: ProgramParts, name: string, at: Placement, addResidual: boolean): KernelCall {
+/** @param residualParts parts of y that are added first; 0 for none */
+function norm(parts: ProgramParts, name: string, at: Placement, residualParts: number): KernelCall {
   return {
     ...base(parts, name, at),
     kernel: 'rms_norm',
     rows: 'tokens',
     x: at.set.x,
-    residual: addResidual ? at.set.y : undefined,
+    residual: residualParts > 0 ? partsOf(at.set.y, residualParts) : undefined,
     weight: parts.weights.whole(name),
     out: at.set.normed,
     epsilon: parts.config.rmsNormEps,
@@ -360,6 +398,17 @@ function gemm(
     outColumn: piece.rowStart,
     epilogue: 'none',
   }));
+}
+
+/** The first `count` parts of y: [B, H] for one, so that kernels without parts can write it. */
+function partsOf(y: TensorView, count: number): TensorView {
+  const [, ...rest] = y.shape;
+  return { ...y, shape: count === 1 ? rest : [count, ...rest] };
+}
+
+/** The same products in `count` parts, where that is more than one. */
+function summed(calls: GemmCall[], y: TensorView, count: number): GemmCall[] {
+  return count === 1 ? calls : calls.map((call) => ({ ...call, parts: count, out: partsOf(y, count) }));
 }
 
 /** [B, heads, D] seen as [B, heads * D]. */

@@ -2,16 +2,36 @@
  * Runs dense batches of one model on one device: owns weights, buffers and compiled programs. Knows nothing of queues,
  * text and events.
  */
-import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
+import {
+  tensor,
+  type CallTiming,
+  type CompiledProgram,
+  type CompileEvent,
+  type Device,
+  type DeviceBuffer,
+  type TensorView,
+} from '../device.ts';
+import type { ProgramCall } from '../kernels/calls.ts';
+import type { Pipeline } from '../pipeline/pipeline.ts';
+import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
-import { usedRanges, writeBatch } from '../plan/batchMeta.ts';
-import { COUNT, SAMPLED, SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
+import { usedRanges, writeBatch, type PlannedRequest, type SlotsInUse } from '../plan/batchMeta.ts';
+import { SAMPLED, SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
 import { writeSampling } from '../schedule/sampling.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
-import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
+import { allocateBuffers, allocateSet, bufferList, type ModelBuffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
+import { pipelineCalls, pipelineSlots, TICKET_STRIDE, type PipelineSlots } from './lower.ts';
+import { batchShape, slotRanges, writePipelineBatch, type BatchShape } from './lowerBatch.ts';
 import type { ModelFiles } from './modelFiles.ts';
-import { bodyCalls, headCalls, type BodyShape, type ProgramParts } from './program.ts';
+import {
+  bodyCalls,
+  headCalls,
+  logitsCalls,
+  outputParts,
+  type BodyShape,
+  type ProgramParts,
+} from './program.ts';
 import { longPromptRow, needsOwnRow, ropeTable } from './ropeTable.ts';
 import type { EngineSizes } from './sizes.ts';
 import { loadWeights, type LoadProgress } from './weights.ts';
@@ -50,6 +70,18 @@ export interface LaunchedStep {
   collect(): Promise<SampledToken[]>;
 }
 
+/** Which pipeline a batch runs through; undefined is the plain order. The same object each time for the same pipeline. */
+export type PipelineChoice = (batch: BatchShape) => Pipeline | undefined;
+
+/** Slots of the step metadata for pipelines. */
+const SLOTS = { ranges: 32, attention: 8 };
+
+/** A step whose metadata is written. */
+interface PlannedStep {
+  used: SlotsInUse;
+  programs(): Promise<CompiledProgram[]>;
+}
+
 export class ModelRunner implements BatchRunner {
   readonly config: ModelConfig;
   readonly sizes: EngineSizes;
@@ -63,6 +95,10 @@ export class ModelRunner implements BatchRunner {
   readonly #words: Uint32Array;
   readonly #floats: Float32Array;
   readonly #programs = new Map<string, CompiledProgram>();
+  readonly #slots = new Map<Pipeline, { id: number; slots: PipelineSlots }>();
+  #choose: PipelineChoice = () => undefined;
+  #tickets: TensorView | undefined;
+  readonly #ticketBuffers: DeviceBuffer[] = [];
   #last: CompiledProgram[] = [];
 
   private constructor(
@@ -117,12 +153,17 @@ export class ModelRunner implements BatchRunner {
       tokens: sizes.maxBatchTokens,
       requests: sizes.maxRequests,
       pages: sizes.pages,
+      ranges: SLOTS.ranges,
+      attentionSlots: SLOTS.attention,
       items16: attention.items16,
       items128: attention.items128,
       mergeRows: attention.mergeRows,
       attentionWorkgroups,
       adjustments: Math.max(sizes.maxModelLen + 1024, 2 ** 18),
     });
+    const { f16, subgroupMatrix } = device.target.features;
+    const matrices =
+      subgroupMatrix && f16 && sizes.types.activations === 'f16' && sizes.types.weights === 'f16';
     const dynamic = config.rope.scaling.kind === 'dynamic';
     const ropeRows = sizes.maxModelLen + (dynamic ? sizes.maxBatchTokens : 0);
     const buffers = allocateBuffers(
@@ -135,13 +176,12 @@ export class ModelRunner implements BatchRunner {
         pages: sizes.pages,
         pageSize: sizes.pageSize,
         partialRows: Math.max(1, attention.partialRows),
+        parts: matrices ? MOST_PARTS : 1,
         ropeRows,
       },
       sizes.types,
     );
     device.write(buffers.ropeTable.buffer, 0, ropeTable(config, sizes.maxModelLen));
-    const { f16, subgroupMatrix } = device.target.features;
-    const matrices = subgroupMatrix && f16 && sizes.types.activations === 'f16' && sizes.types.weights === 'f16';
     const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices };
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
@@ -150,12 +190,24 @@ export class ModelRunner implements BatchRunner {
     return this.#layout.capacity.adjustments;
   }
 
+  /**
+   * From the next step on, batches run through the pipeline that `choose` names, or in the plain order where it names
+   * none. Its programs are compiled when they are first needed (warm them up with a batch of the size).
+   */
+  usePipelines(choose: PipelineChoice | undefined): void {
+    this.#choose = choose ?? (() => undefined);
+  }
+
   /** Builds the programs of every shape bucket, so that no request waits for a compiler. */
   async compile(onCompile?: (event: CompileEvent) => void): Promise<void> {
     for (const maxTokens of buckets(this.sizes.maxBatchTokens)) {
       for (const tile128 of [true, false]) await this.#body({ maxTokens, tile128, merge: true }, onCompile);
     }
-    for (const rows of buckets(this.sizes.maxRequests)) await this.#head(rows, onCompile);
+    for (const rows of buckets(this.sizes.maxRequests)) {
+      for (const tokens of buckets(this.sizes.maxBatchTokens)) {
+        if (tokens >= rows) await this.#head(rows, tokens, onCompile);
+      }
+    }
   }
 
   /**
@@ -171,40 +223,24 @@ export class ModelRunner implements BatchRunner {
     const words = this.#words;
     const layout = this.#layout;
     const { config, sizes } = this;
-    words.fill(0, 0, Object.keys(COUNT).length);
     const requests = writeBatch(batch, sizes.pageSize, layout, words, (prompt, position, row) =>
       this.#ropeRow(prompt, position, row),
     );
-    const plan = planAttention(
-      {
-        requests,
-        heads: config.numHeads,
-        kvHeads: config.numKvHeads,
-        headDim: config.headDim,
-        pageSize: sizes.pageSize,
-        // Layers with and without a window share the plan, so it may be cut only when all layers have one.
-        slidingWindow: config.slidingLayers.every(Boolean) ? config.slidingWindow : undefined,
-        workgroups: this.#parts.attentionWorkgroups,
-      },
-      layout.attention[0],
-      words,
-    );
+    const shape = batchShape(batch);
+    const pipeline = this.#choose(shape);
+    const step = pipeline && attendsTo(pipeline, shape)
+      ? this.#pipelineStep(pipeline, batch, shape, requests)
+      : this.#plainStep(batch, requests);
     const sampled = batch.segments.filter((segment) => segment.sample).map((segment) => segment.request);
     writeSampling(sampled, endTokens, layout, { u32: words, f32: this.#floats });
 
     const last = requests.at(-1)!;
     const pageEntries = last.pageStart + batch.segments.at(-1)!.request.pages.length;
     const meta = this.buffers.meta.buffer;
-    for (const [start, end] of usedRanges(layout, words, pageEntries)) {
+    for (const [start, end] of usedRanges(layout, words, pageEntries, step.used)) {
       this.device.write(meta, start * 4, words.subarray(start, end));
     }
-    const shape = {
-      maxTokens: bucket(batch.tokens, sizes.maxBatchTokens),
-      tile128: plan.items128 > 0,
-      merge: plan.mergeRows > 0,
-    };
-    this.#last = [await this.#body(shape)];
-    if (sampled.length > 0) this.#last.push(await this.#head(bucket(sampled.length, sizes.maxRequests)));
+    this.#last = await step.programs();
     for (const program of this.#last) this.device.submit(program);
     // The copy is enqueued here, so that a later step cannot overwrite the tokens before they are read.
     const rows = sampled.length;
@@ -216,11 +252,119 @@ export class ModelRunner implements BatchRunner {
     return { collect: async () => sampledTokens(await bytes, rows) };
   }
 
+  /** One batch through the operations in the plain order. */
+  #plainStep(batch: DenseBatch, requests: readonly PlannedRequest[]): PlannedStep {
+    const { config, sizes } = this;
+    const plan = planAttention(
+      {
+        requests,
+        heads: config.numHeads,
+        kvHeads: config.numKvHeads,
+        headDim: config.headDim,
+        pageSize: sizes.pageSize,
+        // Layers with and without a window share the plan, so it may be cut only when all layers have one.
+        slidingWindow: config.slidingLayers.every(Boolean) ? config.slidingWindow : undefined,
+        workgroups: this.#parts.attentionWorkgroups,
+      },
+      this.#layout.attention[0],
+      this.#words,
+    );
+    const shape = {
+      maxTokens: bucket(batch.tokens, sizes.maxBatchTokens),
+      tile128: plan.items128 > 0,
+      merge: plan.mergeRows > 0,
+    };
+    return {
+      used: { ranges: 1, attention: 1 },
+      programs: async () => {
+        const body = await this.#body(shape);
+        if (batch.samples === 0) return [body];
+        return [body, await this.#head(bucket(batch.samples, sizes.maxRequests), shape.maxTokens)];
+      },
+    };
+  }
+
+  /** One batch through a pipeline of nano-operations. */
+  #pipelineStep(
+    pipeline: Pipeline,
+    batch: DenseBatch,
+    shape: BatchShape,
+    requests: readonly PlannedRequest[],
+  ): PlannedStep {
+    const { sizes } = this;
+    const { id, slots } = this.#slotsOf(pipeline);
+    const ranges = slotRanges(slots, shape);
+    const [{ partialLse }] = this.buffers.sets;
+    writePipelineBatch(
+      slots,
+      ranges,
+      batch,
+      requests,
+      { config: this.config, pageSize: sizes.pageSize, partialRows: partialLse.shape[0] },
+      this.#layout,
+      this.#words,
+    );
+    const maxTokens = ranges.map(([start, end]) => bucket(end - start, sizes.maxBatchTokens));
+    const maxRows = bucket(batch.samples, sizes.maxRequests);
+    return {
+      used: { ranges: ranges.length, attention: slots.attention.length },
+      programs: async () => {
+        const body = await this.#program(`pipeline ${id} ${maxTokens.join()} ${maxRows}`, () =>
+          pipelineCalls(this.#parts, slots, { maxTokens, maxRows }, this.#tickets),
+        );
+        if (batch.samples === 0) return [body];
+        const head = await this.#program(`logits ${maxRows}`, () => logitsCalls(this.#parts, maxRows));
+        return [body, head];
+      },
+    };
+  }
+
+  /** Slots of a pipeline, and the activation sets and ticket counters that it needs. */
+  #slotsOf(pipeline: Pipeline): { id: number; slots: PipelineSlots } {
+    const known = this.#slots.get(pipeline);
+    if (known) return known;
+    const { config, sizes, buffers, device } = this;
+    const slots = pipelineSlots(
+      pipeline,
+      SLOTS,
+      this.#parts.attentionWorkgroups,
+      config.numHeads / config.numKvHeads,
+    );
+    const [{ partialLse }] = buffers.sets;
+    while (buffers.sets.length < slots.groups.length) {
+      const partialRows = partialLse.shape[0];
+      const suffix = ` (group ${buffers.sets.length + 1})`;
+      buffers.sets.push(
+        allocateSet(
+          device,
+          config,
+          { tokens: sizes.maxBatchTokens, partialRows, parts: buffers.sets[0].y.shape[0] },
+          sizes.types,
+          suffix,
+        ),
+      );
+    }
+    const words = (pipeline.nano.length * (config.numLayers + 1) * TICKET_STRIDE) / 4;
+    if (this.#parts.matrices && (this.#tickets?.shape[0] ?? 0) < words) {
+      // Programs that were compiled with the smaller buffer keep it.
+      this.#tickets = tensor(device.createBuffer('tickets', words * 4), 'u32', [words]);
+      this.#ticketBuffers.push(this.#tickets.buffer);
+    }
+    const entry = { id: this.#slots.size, slots };
+    this.#slots.set(pipeline, entry);
+    return entry;
+  }
+
   /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */
   async profileLast(): Promise<CallTiming[]> {
     const timings: CallTiming[] = [];
     for (const program of this.#last) timings.push(...(await this.device.profile(program)));
     return timings;
+  }
+
+  /** The calls that profileLast() times, in order. */
+  get lastCalls(): readonly ProgramCall[] {
+    return this.#last.flatMap(({ calls }) => calls);
   }
 
   /** Enqueues the programs of the last step again. Only for measuring. */
@@ -232,7 +376,8 @@ export class ModelRunner implements BatchRunner {
   destroy(): void {
     for (const program of this.#programs.values()) program.destroy();
     this.#programs.clear();
-    for (const buffer of [...this.#parts.weights.buffers(), ...bufferList(this.buffers)]) {
+    const buffers = [...this.#parts.weights.buffers(), ...bufferList(this.buffers), ...this.#ticketBuffers];
+    for (const buffer of buffers) {
       this.device.destroyBuffer(buffer);
     }
   }
@@ -254,13 +399,20 @@ export class ModelRunner implements BatchRunner {
     return this.#program(label, () => bodyCalls(this.#parts, shape), onCompile);
   }
 
-  #head(maxRows: number, onCompile?: (event: CompileEvent) => void): Promise<CompiledProgram> {
-    return this.#program(`head ${maxRows}`, () => headCalls(this.#parts, maxRows), onCompile);
+  /** The final norm adds up what the body left, so the head depends on how the body computed it. */
+  #head(
+    maxRows: number,
+    maxTokens: number,
+    onCompile?: (event: CompileEvent) => void,
+  ): Promise<CompiledProgram> {
+    const { down } = outputParts(this.#parts, maxTokens);
+    const label = `head ${maxRows}${down > 1 ? ` of ${down} parts` : ''}`;
+    return this.#program(label, () => headCalls(this.#parts, maxRows, maxTokens), onCompile);
   }
 
   async #program(
     label: string,
-    calls: () => ReturnType<typeof bodyCalls>,
+    calls: () => ProgramCall[],
     onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram> {
     let program = this.#programs.get(label);
@@ -270,6 +422,14 @@ export class ModelRunner implements BatchRunner {
     }
     return program;
   }
+}
+
+/** A pipeline without decode (or prefill) attention must not get such rows. */
+function attendsTo({ nano }: Pipeline, { tokens, decodeTokens }: BatchShape): boolean {
+  const has = (operation: string): boolean => nano.some((each) => each.operation === operation);
+  return (
+    (decodeTokens === 0 || has('decode_attention')) && (decodeTokens === tokens || has('prefill_attention'))
+  );
 }
 
 /** Decodes the `sampled` buffer's first rows (plan/stepMeta.ts, SAMPLED). */

@@ -15,11 +15,17 @@ export interface GemmShape {
   wType: DType;
   outType: DType;
   epilogue: 'none' | 'silu_mul';
+  /** Ranges of K that are products of their own (GemmCall.parts). */
+  parts?: number;
 }
 
 export type GemmTarget = Pick<DeviceTarget, 'software' | 'features' | 'subgroupSize' | 'limits'>;
 
 export function chooseGemm(shape: GemmShape, target: GemmTarget): GemmVariant {
+  if ((shape.parts ?? 1) > 1) {
+    if (hasMatrices(target) && shape.K % 8 === 0) return chooseMatrix(shape, target);
+    throw new Error(`a product in ${shape.parts} parts needs subgroup matrices and K % 8 = 0; use one part`);
+  }
   if (target.software) return chooseSoftware(shape, target);
   if (shape.K % 8 !== 0) {
     return shape.maxRows <= 8
@@ -73,7 +79,7 @@ const TILES: readonly GemmVariant[] = [
   { kind: 'tile', side: 16, tm: 4, tn: 4, bk: 16 },
 ];
 
-function chooseMatrix({ maxRows, N, epilogue }: GemmShape, target: GemmTarget): GemmVariant {
+function chooseMatrix({ maxRows, N, epilogue, parts = 1 }: GemmShape, target: GemmTarget): GemmVariant {
   const usable = (variant: MatrixVariant): boolean =>
     fits(variant, target) &&
     // A tile that is not mostly empty; a gate block and its up block belong to one subgroup.
@@ -81,7 +87,7 @@ function chooseMatrix({ maxRows, N, epilogue }: GemmShape, target: GemmTarget): 
     (epilogue === 'none' || variant.bn / variant.sgN >= 32);
   const list = maxRows <= 16 ? FEW_ROW_MATRICES : MATRICES;
   return (
-    list.find((variant) => usable(variant) && tiles(variant, maxRows, N) >= ENOUGH_TILES) ??
+    list.find((variant) => usable(variant) && parts * tiles(variant, maxRows, N) >= ENOUGH_TILES) ??
     NARROW_MATRICES.find(usable) ??
     SMALLEST_MATRIX
   );
@@ -89,6 +95,22 @@ function chooseMatrix({ maxRows, N, epilogue }: GemmShape, target: GemmTarget): 
 
 /** A device with 132 cores is busy from about this many tiles on; below, smaller tiles win although they read more. */
 const ENOUGH_TILES = 120;
+
+/** Parts that buffers have room for. */
+export const MOST_PARTS = 4;
+
+/**
+ * Into how many parts to cut K, so that tiles of 128 x 128 give work to all cores `waves` times over. Large tiles are
+ * what makes the matrix kernel fast, and one part has to stay long: it is stored in f32 and read back once.
+ * @param waves 1 for a product alone; more where tiles are drawn by ticket beside other work
+ */
+export function chooseParts({ maxRows, N, K }: Pick<GemmShape, 'maxRows' | 'N' | 'K'>, waves = 1): number {
+  if (maxRows <= 64) return 1;
+  const large = Math.ceil(maxRows / 128) * Math.ceil(N / 128);
+  let parts = 1;
+  while (parts < MOST_PARTS && parts * large < waves * ENOUGH_TILES && K / (2 * parts) >= 1024) parts *= 2;
+  return parts;
+}
 
 type MatrixVariant = Extract<GemmVariant, { kind: 'matrix' }>;
 

@@ -19,7 +19,8 @@ export type LaunchTarget = Pick<DeviceTarget, 'software' | 'defaultWorkgroups' |
 export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchTarget): Launch {
   const [n, k] = call.w.shape;
   const silu = call.epilogue === 'silu_mul';
-  const ldc = call.out.shape[1];
+  const { parts = 1 } = call;
+  const [ldc, capacity] = [call.out.shape.at(-1)!, call.out.shape.at(-2)!];
   const operands: GemmOperands = {
     aType: call.a.dtype,
     wType: call.w.dtype,
@@ -30,10 +31,14 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
     outOdd: (ldc | call.outColumn) % 2 === 1,
     grouped: false,
     gatherToken: false,
+    parts,
   };
+  // Whole steps of BK, so that only the last part can have a rest.
+  const step = variant.kind === 'matrix' ? variant.bk : 1;
+  const partK = Math.ceil(k / parts / step) * step;
   return {
     shader: SHADER[variant.kind],
-    variant: variantText(variant, operands),
+    variant: `${variantText(variant, operands)}${parts > 1 ? ` in ${parts} parts` : ''}`,
     defines: gemmDefines(variant, operands),
     bindings: [
       { view: call.meta, access: 'read' },
@@ -51,8 +56,10 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
       0,
       0,
       0,
+      partK,
+      capacity,
     ],
-    workgroups: call.workgroups ?? budget(variant, call.maxRows, n, 1, target),
+    workgroups: call.workgroups ?? budget(variant, call.maxRows, n * parts, 1, target),
   };
 }
 
@@ -69,6 +76,7 @@ export function moeGemmLaunch(call: MoeGemmCall, variant: GemmVariant, target: L
     outOdd: n % 2 === 1,
     grouped: true,
     gatherToken: call.gather === 'token',
+    parts: 1,
   };
   return {
     shader: SHADER[variant.kind],

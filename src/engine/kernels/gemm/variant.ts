@@ -54,6 +54,8 @@ export interface GemmOperands {
   outOdd: boolean;
   grouped: boolean;
   gatherToken: boolean;
+  /** Ranges that K is cut into (GemmCall.parts); matrix variant only. */
+  parts: number;
 }
 
 export const SHADER: Record<GemmVariant['kind'], string> = {
@@ -132,6 +134,7 @@ export function gemmDefines(variant: GemmVariant, operands: GemmOperands): Launc
     BIAS: operands.bias,
     SILU: operands.silu,
     GROUPED: operands.grouped,
+    PARTS: operands.parts,
     GATHER_TOKEN: operands.gatherToken,
   };
   switch (variant.kind) {

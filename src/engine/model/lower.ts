@@ -1,0 +1,229 @@
+/**
+ * From a Pipeline to a program: every nano-operation becomes the ordinary kernel calls of its operation, on its own
+ * rows (a slot of the metadata's ranges), with its share as workgroups; the members of a stage become one joined call.
+ *
+ * Nothing here depends on a batch: a program is compiled for row counts, and which rows a range holds, and the
+ * attention plans, travel in the metadata (lowerBatch.ts).
+ */
+import type { TensorView } from '../device.ts';
+import type { GemmCall, KernelCall, ProgramCall } from '../kernels/calls.ts';
+import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
+import { groups } from '../pipeline/resolve.ts';
+import type { OperationName } from './graph.ts';
+import {
+  embedCalls,
+  finalNormCall,
+  operationCalls,
+  outputParts,
+  type Placement,
+  type ProgramParts,
+} from './program.ts';
+
+type Range = readonly [start: number, end: number];
+
+/** One attention nano-operation: its plan is in the metadata's attention slot of the same index. */
+export interface AttentionSlot {
+  nano: NanoOperation;
+  group: number;
+  workgroups: number;
+  /** Its one kernel call: decode rows never fill a 128-row tile. */
+  tile: 16 | 128;
+}
+
+/** Where everything of a pipeline lives in the metadata and in the activation sets. */
+export interface PipelineSlots {
+  pipeline: Pipeline;
+  /** Row ranges by slot; slot 0 is the whole batch, the groups follow, then the nano-operations' own. */
+  ranges: readonly Range[];
+  groups: readonly Range[];
+  attention: readonly AttentionSlot[];
+  rangeOf(range: Range): number;
+  groupOf(range: Range): number;
+}
+
+/** Beside other work a GEMM loses cores: more, shorter tiles leave less of them idle at its end. */
+const TICKET_WAVES = 3;
+
+const ATTENTION: readonly OperationName[] = ['decode_attention', 'prefill_attention'];
+
+/** What the step metadata has room for; engines without pipelines need one of each. */
+export interface SlotCapacity {
+  ranges: number;
+  attention: number;
+}
+
+/**
+ * Assigns slots and activation sets.
+ * @param fullWorkgroups workgroups of attention that has the device to itself
+ * @param group query heads for each KV head
+ * @throws Error when the pipeline needs more slots than the metadata has.
+ */
+export function pipelineSlots(
+  pipeline: Pipeline,
+  capacity: SlotCapacity,
+  fullWorkgroups: number,
+  group: number,
+): PipelineSlots {
+  const ranges: Range[] = [[0, pipeline.tokens]];
+  const index = new Map<string, number>([[`0,${pipeline.tokens}`, 0]]);
+  const add = (range: Range): void => {
+    const key = range.join();
+    if (index.has(key)) return;
+    index.set(key, ranges.length);
+    ranges.push(range);
+  };
+  const parts = groups(pipeline);
+  for (const range of [...parts, ...pipeline.nano.map((nano) => nano.range)]) add(range);
+  const groupOf = ([start, end]: Range): number =>
+    parts.findIndex((part) => part[0] <= start && end <= part[1]);
+  const alone = new Set(
+    pipeline.stages.flatMap(({ members }) => (members.length === 1 ? [members[0].id] : [])),
+  );
+  const attention = pipeline.nano
+    .filter((nano) => ATTENTION.includes(nano.operation))
+    .map((nano): AttentionSlot => ({
+      nano,
+      tile: nano.operation === 'decode_attention' && group <= 16 ? 16 : 128,
+      group: groupOf(nano.range),
+      workgroups: alone.has(nano.id) && nano.share === pipeline.workgroups ? fullWorkgroups : nano.share,
+    }));
+  if (ranges.length > capacity.ranges || attention.length > capacity.attention) {
+    throw new Error(
+      `pipeline "${pipeline.name}" has ${ranges.length} row ranges and ${attention.length} attention nano-operations; ` +
+        `the step metadata holds ${capacity.ranges} and ${capacity.attention}: use fewer splits`,
+    );
+  }
+  return {
+    pipeline,
+    ranges,
+    groups: parts,
+    attention,
+    rangeOf: (range) => index.get(range.join())!,
+    groupOf,
+  };
+}
+
+/** What a program of a pipeline is compiled for: most rows of each range slot, and most logit rows. */
+export interface PipelineShape {
+  maxTokens: readonly number[];
+  maxRows: number;
+}
+
+/**
+ * Embedding, all layers stage by stage, and the final norm of the rows that are sampled; logits come next
+ * (logitsCalls). `tickets`: one counter of 256 bytes for each ticketed GEMM of the program; they are cleared first.
+ */
+export function pipelineCalls(
+  parts: ProgramParts,
+  slots: PipelineSlots,
+  shape: PipelineShape,
+  tickets?: TensorView,
+): ProgramCall[] {
+  const { pipeline } = slots;
+  const byId = new Map(pipeline.nano.map((nano) => [nano.id, nano]));
+  const { numLayers } = parts.config;
+  const ticket = ticketDealer(tickets);
+  const calls: ProgramCall[] = [];
+  const partsOfGroup = slots.groups.map((group) =>
+    outputParts(parts, shape.maxTokens[slots.rangeOf(group)], TICKET_WAVES),
+  );
+  const placed = (range: Range): Pick<Placement, 'set' | 'range' | 'maxTokens' | 'parts'> => {
+    const slot = slots.rangeOf(range);
+    const group = slots.groupOf(range);
+    return {
+      set: parts.buffers.sets[group],
+      range: slot,
+      maxTokens: shape.maxTokens[slot],
+      parts: partsOfGroup[group],
+    };
+  };
+  for (const group of slots.groups) calls.push(...embedCalls(parts, placed(group)));
+
+  const callsOf = (nano: NanoOperation, layer: number, alone: boolean): KernelCall[] => {
+    const whole = nano.share === pipeline.workgroups;
+    const slot = attentionSlot(slots, nano);
+    const attention = isAttention(nano) ? slots.attention[slot] : undefined;
+    const workgroups = attention?.workgroups ?? nano.share;
+    return operationCalls(parts, nano.operation, layer, {
+      ...placed(nano.range),
+      slot: slot >= 0 ? slot : undefined,
+      tile: attention?.tile,
+      // Alone with the whole device, kernels know best how many workgroups they want.
+      workgroups: alone && whole && !attention ? undefined : workgroups,
+    });
+  };
+  for (let layer = -1; layer < numLayers; layer++) {
+    for (const stage of pipeline.stages) {
+      const members = membersIn(stage, layer, numLayers);
+      const lists = members.map(({ id, layer: offset }) =>
+        callsOf(byId.get(id)!, layer + offset, members.length === 1),
+      );
+      calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
+    }
+  }
+  slots.groups.forEach((group, at) => {
+    const { [at]: set } = parts.buffers.sets;
+    calls.push(finalNormCall(parts, set, shape.maxRows, partsOfGroup[at], slots.rangeOf(group)));
+  });
+  const clear = ticket.clearCall(parts);
+  return clear ? [clear, ...calls] : calls;
+}
+
+function isAttention(nano: NanoOperation): boolean {
+  return ATTENTION.includes(nano.operation);
+}
+
+/** The attention plan that an attention nano-operation, or the merge of one, works with; -1 for others. */
+function attentionSlot(slots: PipelineSlots, { operation, range }: NanoOperation): number {
+  if (operation !== 'merge' && !ATTENTION.includes(operation)) return -1;
+  return slots.attention.findIndex(
+    ({ nano }) =>
+      nano.range[0] === range[0] &&
+      nano.range[1] === range[1] &&
+      (operation === 'merge' || nano.operation === operation),
+  );
+}
+
+function membersIn(stage: Stage, layer: number, numLayers: number): Stage['members'] {
+  return stage.members.filter(({ layer: offset }) => layer + offset >= 0 && layer + offset < numLayers);
+}
+
+/** Members with several calls (weights in pieces) take several rounds; the calls of a round run side by side. */
+function rounds(lists: KernelCall[][], ticket?: TicketDealer): ProgramCall[] {
+  const result: ProgramCall[] = [];
+  const most = Math.max(0, ...lists.map((list) => list.length));
+  for (let round = 0; round < most; round++) {
+    const side = lists.flatMap((list) => list.slice(round, round + 1));
+    if (side.length === 1) result.push(side[0]);
+    else {
+      const parts = ticket ? side.map((call) => (call.kernel === 'gemm' ? ticket.give(call) : call)) : side;
+      result.push({ kernel: 'joined', label: parts.map(({ label }) => label).join(' | '), parts });
+    }
+  }
+  return result;
+}
+
+/** Bytes from one ticket counter to the next: the alignment of a storage binding. */
+export const TICKET_STRIDE = 256;
+
+interface TicketDealer {
+  give(call: GemmCall): GemmCall;
+  clearCall(parts: ProgramParts): KernelCall | undefined;
+}
+
+/** Hands every GEMM of a joined call a counter of its own, as long as there are some. */
+function ticketDealer(tickets: TensorView | undefined): TicketDealer {
+  const most = tickets ? Math.floor((tickets.shape[0] * 4) / TICKET_STRIDE) : 0;
+  let next = 0;
+  return {
+    give(call) {
+      if (!tickets || next >= most) return call;
+      const offset = tickets.offset + next++ * TICKET_STRIDE;
+      return { ...call, tickets: { ...tickets, offset, shape: [1] } };
+    },
+    clearCall({ buffers, layout }) {
+      if (!tickets || next === 0) return undefined;
+      return { kernel: 'clear', label: 'tickets', meta: buffers.meta, layout, out: tickets };
+    },
+  };
+}
