@@ -2,7 +2,7 @@
  * The attention work plan of a step: which workgroup computes which (query tile, KV chunk, KV head), and which partial
  * results are merged. A two-stage plan after FlashInfer's holistic persistent attention (scheduler.cuh):
  *
- *   1. cut every request into tiles of packed query rows, longest KV range first;
+ *   1. cut every request into tiles of packed query rows;
  *   2. cut KV ranges above a fair share of the work into chunks (attentionTiles.ts: chunkLimit);
  *   3. give each (tile, chunk, KV head) to the workgroup with the least work so far (a min-heap);
  *   4. write the items grouped by workgroup, and for split tiles the rows that `merge` combines.
@@ -11,24 +11,24 @@
  */
 import {
   canSplitFurther,
-  coarserLimit,
-  chunkLength,
   chunkLimit,
+  coarserLimit,
   FINEST_SPLIT,
   tileFor,
   visibleEnd,
   visibleStart,
 } from './attentionTiles.ts';
-import { TileList } from './attentionTileList.ts';
-import type { AttentionRequest, TileRows } from './attentionTiles.ts';
 import { sliceRequests } from './attentionSlice.ts';
-import { ATTENTION_COUNT, ITEM, ITEM_WORDS, PARTIAL_NONE } from './stepMeta.ts';
+import { TileList, type DealOrder } from './attentionTileList.ts';
+import type { AttentionRequest, TileRows } from './attentionTiles.ts';
+import { atMost, splitRows, writePlan, type Written } from './attentionWrite.ts';
 import type { AttentionSection } from './stepMeta.ts';
 import { WorkHeap } from './workHeap.ts';
 
 export { attentionCapacity } from './attentionCapacity.ts';
 export { printPlan } from './attentionPrint.ts';
 export { sliceRequests } from './attentionSlice.ts';
+export type { DealOrder } from './attentionTileList.ts';
 export type { AttentionRequest, TileRows } from './attentionTiles.ts';
 
 export interface AttentionPlanInput {
@@ -47,6 +47,11 @@ export interface AttentionPlanInput {
    * fill the gaps that long ones leave. Default false: one dispatch runs after the other, each balanced for itself.
    */
   together?: boolean;
+  /**
+   * In which order chunks are dealt out: 'given' as FlashInfer does, request after request; 'largest' first; 'best'
+   * (default): largest first, and where that leaves more than 10 % imbalance the better of both.
+   */
+  order?: DealOrder | 'best';
   /** Token rows [start, end) of the dense batch that the plan is for (sliceRequests); default all. */
   rows?: readonly [start: number, end: number];
   /** First row of the partial results that this plan may use: plans that run side by side share one buffer. */
@@ -56,19 +61,17 @@ export interface AttentionPlanInput {
 }
 
 /** What planAttention wrote, for logs, tests and the caller's buffer checks. */
-export interface AttentionPlan {
-  items16: number;
-  items128: number;
-  mergeRows: number;
-  partialRows: number; // rows of partialOut and partialLse in use, from partialBase on
-  partialBytes: number; // bytes of both
+export interface AttentionPlan extends Written {
+  partialBytes: number; // bytes of the partial rows, from partialBase on
   chunk16: number; // KV tokens that an item covers at most; 0 without items
   chunk128: number;
   /** Heaviest workgroup's work over the mean, the worse of both dispatches; 1 is perfect. */
   imbalance: number;
+  /** The order that was taken for each tile size. */
+  order: Record<TileRows, DealOrder>;
 }
 
-/** A schedule within this factor of perfect balance is not worth finer chunks. */
+/** A schedule within this factor of perfect balance is not worth another order or finer chunks. */
 const GOOD_BALANCE = 1.1;
 const TILES: readonly TileRows[] = [16, 128];
 
@@ -87,103 +90,84 @@ export function planAttention(
   section: AttentionSection,
   words: Uint32Array,
 ): AttentionPlan {
-  const { kvHeads, workgroups, together = false, rows, partialBase = 0, partialCapacity = Infinity } = input;
+  const { heads, kvHeads, headDim, workgroups, together, rows, order = 'best' } = input;
+  const { partialBase = 0, partialCapacity = Infinity } = input;
   check(input, section, words);
   const requests = rows ? sliceRequests(input.requests, rows[0], rows[1]) : input.requests;
-  cut(requests, input);
-  const limits: Record<TileRows, number> = { 16: 0, 128: 0 };
+  cutTiles(lists, requests, input);
+  // Lists that one heap balances. The long tiles go first and the short ones fill the gaps.
+  const dispatches = together ? [[lists[128], lists[16]]] : [[lists[16]], [lists[128]]];
   let imbalance = 1;
-  const total = (lists[16].kvTokens + lists[128].kvTokens) * kvHeads;
-  if (together) {
-    for (let split = 1; ; split *= 4) {
-      for (const tile of TILES) {
-        limits[tile] = chunkLimit(total, workgroups, tile, Math.min(split, FINEST_SPLIT[tile]));
-      }
-      imbalance = assignBoth(limits, kvHeads, workgroups);
-      if (imbalance <= GOOD_BALANCE || !canSplitFurther(16, limits[16], split)) break;
-    }
-  } else {
-    for (const tile of TILES) {
-      for (let split = 1; ; split *= 4) {
-        heap.reset(workgroups);
-        limits[tile] = chunkLimit(lists[tile].kvTokens * kvHeads, workgroups, tile, split);
-        assign(lists[tile], limits[tile], kvHeads);
-        if (heap.imbalance() <= GOOD_BALANCE || !canSplitFurther(tile, limits[tile], split)) break;
-      }
-      imbalance = Math.max(imbalance, heap.imbalance());
-    }
+  for (const active of dispatches) {
+    imbalance = Math.max(imbalance, chunksAndOwners(active, kvHeads, workgroups, order));
   }
-  if (splitLess(limits, requests, input, partialCapacity)) {
+  const writing = { requests, heads, kvHeads, partialBase };
+  if (splitLess(writing, partialCapacity)) {
     imbalance = 1;
-    if (together) imbalance = assignBoth(limits, kvHeads, workgroups);
-    for (const tile of together ? [] : TILES) {
-      heap.reset(workgroups);
-      assign(lists[tile], limits[tile], kvHeads);
-      imbalance = Math.max(imbalance, heap.imbalance());
-    }
+    for (const active of dispatches)
+      imbalance = Math.max(imbalance, deal(active, kvHeads, workgroups, order));
   }
-  const items16 = countItems(lists[16], limits[16], kvHeads);
-  const items128 = countItems(lists[128], limits[128], kvHeads);
-  const mergeRows =
-    countRows(16, limits, requests, input).merged + countRows(128, limits, requests, input).merged;
-  require(items16, section.capacity.items16, 'attention items with 16-row tiles', 'items16');
-  require(items128, section.capacity.items128, 'attention items with 128-row tiles', 'items128');
-  require(mergeRows, section.capacity.mergeRows, 'merged attention rows', 'mergeRows');
-
-  const merge = { rows: 0, partialRows: partialBase };
-  write(lists[16], limits[16], requests, input, section.items16, section.workIndptr16, section, words, merge);
-  write(
-    lists[128],
-    limits[128],
-    requests,
-    input,
-    section.items128,
-    section.workIndptr128,
-    section,
-    words,
-    merge,
-  );
-  words[section.mergeIndptr + merge.rows] = merge.partialRows;
-  const chunk16 = items16 === 0 ? 0 : limits[16];
-  const chunk128 = items128 === 0 ? 0 : limits[128];
-  words[section.counts + ATTENTION_COUNT.items16] = items16;
-  words[section.counts + ATTENTION_COUNT.items128] = items128;
-  words[section.counts + ATTENTION_COUNT.mergeRows] = merge.rows;
-  words[section.counts + ATTENTION_COUNT.chunk16] = chunk16;
-  words[section.counts + ATTENTION_COUNT.chunk128] = chunk128;
-  const partialRows = merge.partialRows - partialBase;
+  const written = writePlan(lists, writing, section, words);
   return {
-    items16,
-    items128,
-    mergeRows,
-    partialRows,
-    partialBytes: partialRows * (input.headDim + 1) * 4,
-    chunk16,
-    chunk128,
+    ...written,
+    partialBytes: written.partialRows * (headDim + 1) * 4,
+    chunk16: written.items16 === 0 ? 0 : lists[16].limit,
+    chunk128: written.items128 === 0 ? 0 : lists[128].limit,
     imbalance,
+    order: { 16: lists[16].chosen, 128: lists[128].chosen },
   };
 }
 
-/** One heap for both tile sizes: long tiles first. Returns the imbalance. */
-function assignBoth(limits: Record<TileRows, number>, kvHeads: number, workgroups: number): number {
-  heap.reset(workgroups);
-  for (const tile of [128, 16] as const) assign(lists[tile], limits[tile], kvHeads);
-  return heap.imbalance();
+/** Cuts chunks of a fair share, finer ones where shares do not balance, and deals them out. Returns the imbalance. */
+function chunksAndOwners(
+  active: readonly TileList[],
+  kvHeads: number,
+  workgroups: number,
+  order: DealOrder | 'best',
+): number {
+  const total = active.reduce((sum, list) => sum + list.kvTokens, 0) * kvHeads;
+  for (let split = 1; ; split *= 4) {
+    for (const list of active) {
+      list.cut(chunkLimit(total, workgroups, list.rows, Math.min(split, FINEST_SPLIT[list.rows])));
+    }
+    const imbalance = deal(active, kvHeads, workgroups, order);
+    const finer = active.some((list) => canSplitFurther(list.rows, list.limit, split));
+    if (imbalance <= GOOD_BALANCE || !finer) return imbalance;
+  }
 }
 
-/** Raises limits until the partial rows fit; without splits there are none. Returns whether it had to. */
+/** Gives every chunk and KV head its workgroup. Returns the imbalance. */
+function deal(
+  active: readonly TileList[],
+  kvHeads: number,
+  workgroups: number,
+  order: DealOrder | 'best',
+): number {
+  const by = (one: DealOrder): number => {
+    heap.reset(workgroups);
+    for (const list of active) list.deal(one, heap, kvHeads);
+    return heap.imbalance();
+  };
+  if (order !== 'best') return by(order);
+  const largest = by('largest');
+  if (largest <= GOOD_BALANCE) return largest;
+  const given = by('given');
+  if (given < largest) return given;
+  for (const list of active) list.chosen = 'largest';
+  return largest;
+}
+
+/** Cuts longer chunks until the partial rows fit; uncut tiles have none. Returns whether it had to. */
 function splitLess(
-  limits: Record<TileRows, number>,
-  requests: readonly AttentionRequest[],
-  input: AttentionPlanInput,
+  writing: { requests: readonly AttentionRequest[]; heads: number; kvHeads: number },
   partialCapacity: number,
 ): boolean {
   for (let changed = false; ; changed = true) {
-    const few = countRows(16, limits, requests, input).partial;
-    const many = countRows(128, limits, requests, input).partial;
+    const few = splitRows(lists[16], writing).partial;
+    const many = splitRows(lists[128], writing).partial;
     if (few + many <= Math.max(0, partialCapacity)) return changed;
-    const tile = few > many ? 16 : 128;
-    limits[tile] = coarserLimit(limits[tile]);
+    const list = few > many ? lists[16] : lists[128];
+    list.cut(coarserLimit(list.limit));
   }
 }
 
@@ -199,40 +183,40 @@ function check(input: AttentionPlanInput, { capacity, end }: AttentionSection, w
       `planAttention: got ${workgroups} workgroups, expected an integer >= 1; leave it to the device's default`,
     );
   }
-  require(workgroups, capacity.attentionWorkgroups, 'attention workgroups', 'attentionWorkgroups');
-  require(end, words.length, 'metadata words', 'the metadata array');
+  atMost(workgroups, capacity.attentionWorkgroups, 'attention workgroups', 'attentionWorkgroups');
+  atMost(end, words.length, 'metadata words', 'the metadata array');
   for (const request of input.requests) {
     const { qStart, qLen, kvLen, pageStart } = request;
-    if (!(qStart >= 0 && qLen >= 0 && kvLen >= 0 && pageStart >= 0)) {
+    if (!(isCount(qStart) && isCount(qLen) && isCount(kvLen) && isCount(pageStart))) {
       throw new Error(
         `planAttention: got a request with qStart ${qStart}, qLen ${qLen}, kvLen ${kvLen}, pageStart ${pageStart}, ` +
-          'expected all >= 0; check the batch that the scheduler made',
+          'expected whole numbers >= 0; check the batch that the scheduler made',
       );
     }
     if (qLen === 0) continue;
-    require(qStart + qLen, capacity.tokens, 'token rows', 'tokens');
+    atMost(qStart + qLen, capacity.tokens, 'token rows', 'tokens');
     const lastPage = pageStart + Math.ceil(kvLen / input.pageSize);
-    require(lastPage, capacity.pages, 'entries of page tables', 'pages');
+    atMost(lastPage, capacity.pages, 'entries of page tables', 'pages');
   }
 }
 
-function require(got: number, expected: number, what: string, remedy: string): void {
-  if (got <= expected) return;
-  throw new Error(
-    `planAttention: got ${got} ${what}, expected at most ${expected}; raise ${remedy} (attentionCapacity gives enough)`,
-  );
+function isCount(value: number): boolean {
+  return (value | 0) === value && value >= 0;
 }
 
-/** Fills the tile lists from the requests. */
-function cut(requests: readonly AttentionRequest[], input: AttentionPlanInput): void {
-  const { heads, kvHeads, slidingWindow = 0, tiles = TILES } = input;
+/** Cuts the requests into tiles of packed query rows. */
+export function cutTiles(
+  into: Readonly<Record<TileRows, TileList>>,
+  requests: readonly AttentionRequest[],
+  { heads, kvHeads, slidingWindow = 0, tiles = TILES }: Omit<AttentionPlanInput, 'requests'>,
+): void {
   const group = heads / kvHeads;
-  lists[16].clear();
-  lists[128].clear();
+  into[16].clear();
+  into[128].clear();
   for (let index = 0; index < requests.length; index++) {
     const request = requests[index];
     const packed = request.qLen * group;
-    const list = lists[tileFor(packed, tiles)];
+    const list = into[tileFor(packed, tiles)];
     for (let row = 0; row < packed; row += list.rows) {
       const firstToken = Math.floor(row / group);
       const lastToken = Math.floor((Math.min(row + list.rows, packed) - 1) / group);
@@ -241,128 +225,4 @@ function cut(requests: readonly AttentionRequest[], input: AttentionPlanInput): 
       list.add(index, row, kvStart, kvEnd);
     }
   }
-  lists[16].sort();
-  lists[128].sort();
-}
-
-function chunksOf(list: TileList, tile: number, limit: number): number {
-  const length = list.kvEnd[tile] - list.kvStart[tile];
-  return length === 0 ? 1 : Math.ceil(length / chunkLength(length, limit));
-}
-
-function countItems(list: TileList, limit: number, kvHeads: number): number {
-  let chunks = 0;
-  for (let tile = 0; tile < list.count; tile++) chunks += chunksOf(list, tile, limit);
-  return chunks * kvHeads;
-}
-
-function rowsOf(list: TileList, tile: number, request: AttentionRequest, group: number): number {
-  return Math.min(list.rows, request.qLen * group - list.firstRow[tile]);
-}
-
-/** (token, head) rows that are merged, and partial rows, of one tile size. */
-function countRows(
-  size: TileRows,
-  limits: Record<TileRows, number>,
-  requests: readonly AttentionRequest[],
-  { heads, kvHeads }: AttentionPlanInput,
-): { merged: number; partial: number } {
-  const list = lists[size];
-  let merged = 0;
-  let partial = 0;
-  for (let tile = 0; tile < list.count; tile++) {
-    const chunks = chunksOf(list, tile, limits[size]);
-    if (chunks === 1) continue;
-    const rows = rowsOf(list, tile, requests[list.request[tile]], heads / kvHeads);
-    merged += rows;
-    partial += rows * chunks;
-  }
-  return { merged: merged * kvHeads, partial: partial * kvHeads };
-}
-
-/** Gives each item, in the order of the enumeration, to the workgroup with the least work. */
-function assign(list: TileList, limit: number, kvHeads: number): void {
-  let item = 0;
-  const needed = countItems(list, limit, kvHeads);
-  if (list.owner.length < needed) list.owner = new Int32Array(needed * 2);
-  for (let i = 0; i < list.count; i++) {
-    const tile = list.order[i];
-    const kvEnd = list.kvEnd[tile];
-    const step = Math.max(chunkLength(kvEnd - list.kvStart[tile], limit), 1);
-    let start = list.kvStart[tile];
-    do {
-      const end = Math.min(start + step, kvEnd);
-      // FlashInfer's cost: the KV tokens plus a fixed part for loading queries and writing rows.
-      const cost = 2 * list.rows + end - start;
-      for (let head = 0; head < kvHeads; head++) list.owner[item++] = heap.assign(cost);
-      start = end;
-    } while (start < kvEnd);
-  }
-}
-
-/** Writes the items of one list grouped by workgroup, its indptr, and the merge rows of its split tiles. */
-function write(
-  list: TileList,
-  limit: number,
-  requests: readonly AttentionRequest[],
-  { heads, kvHeads }: AttentionPlanInput,
-  itemsAt: number,
-  indptrAt: number,
-  section: AttentionSection,
-  words: Uint32Array,
-  merge: { rows: number; partialRows: number },
-): void {
-  const group = heads / kvHeads;
-  const capacity = section.capacity.attentionWorkgroups;
-  const items = countItems(list, limit, kvHeads);
-  // Counting sort by workgroup: counts, then starts; while items are placed, indptr[w] runs to the end of list w.
-  words.fill(0, indptrAt, indptrAt + capacity + 1);
-  for (let item = 0; item < items; item++) words[indptrAt + list.owner[item] + 1]++;
-  for (let w = 0; w < capacity; w++) words[indptrAt + w + 1] += words[indptrAt + w];
-
-  let item = 0;
-  for (let i = 0; i < list.count; i++) {
-    const tile = list.order[i];
-    const request = requests[list.request[tile]];
-    const firstRow = list.firstRow[tile];
-    const kvStart = list.kvStart[tile];
-    const kvEnd = list.kvEnd[tile];
-    const step = Math.max(chunkLength(kvEnd - kvStart, limit), 1);
-    const chunks = chunksOf(list, tile, limit);
-    const rows = rowsOf(list, tile, request, group);
-    const partialStart = merge.partialRows;
-    for (let chunk = 0; chunk < chunks; chunk++) {
-      const start = kvStart + chunk * step;
-      const end = Math.min(start + step, kvEnd);
-      for (let head = 0; head < kvHeads; head++) {
-        const at = itemsAt + words[indptrAt + list.owner[item++]]++ * ITEM_WORDS;
-        words[at + ITEM.qoStart] = request.qStart;
-        words[at + ITEM.pageStart] = request.pageStart;
-        words[at + ITEM.partialStart] = chunks === 1 ? PARTIAL_NONE : partialStart + head * rows * chunks;
-        words[at + ITEM.qLen] = request.qLen;
-        words[at + ITEM.kvLen] = request.kvLen;
-        words[at + ITEM.rowStart] = firstRow;
-        words[at + ITEM.kvStart] = start;
-        words[at + ITEM.kvEnd] = end;
-        words[at + ITEM.kvHead] = head;
-        words[at + ITEM.chunkIndex] = chunk;
-        words[at + ITEM.chunkCount] = chunks;
-        words[at + ITEM.pad] = 0;
-      }
-    }
-    if (chunks === 1) continue;
-    for (let head = 0; head < kvHeads; head++) {
-      for (let row = firstRow; row < firstRow + rows; row++) {
-        const token = Math.floor(row / group);
-        words[section.mergeIndptr + merge.rows] = merge.partialRows;
-        words[section.mergeRow + merge.rows] =
-          (request.qStart + token) * heads + head * group + (row - token * group);
-        merge.rows++;
-        merge.partialRows += chunks;
-      }
-    }
-  }
-  // Every start ran on to the end of its list, which is the start of the next: move them back by one.
-  words.copyWithin(indptrAt + 1, indptrAt, indptrAt + capacity);
-  words[indptrAt] = 0;
 }

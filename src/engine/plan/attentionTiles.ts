@@ -60,11 +60,20 @@ export function canSplitFurther(tile: TileRows, limit: number, split: number): b
   return split < FINEST_SPLIT[tile] && limit > SHORTEST_CHUNK[tile];
 }
 
-/** Length of the chunks of a tile that sees `length` KV tokens: equal parts, none above the limit. */
+/** Length of the chunks of a tile that sees `length` KV tokens: equal parts, none above the limit; the last is the rest. */
 export function chunkLength(length: number, limit: number): number {
   if (length <= limit) return length;
   const equal = Math.ceil(length / Math.ceil(length / limit));
   return Math.min(Math.ceil(equal / CHUNK_STEP) * CHUNK_STEP, limit);
+}
+
+/**
+ * Chunks that a tile of `length` KV tokens is cut into. Nobody else counts them: the plan writes the count into every
+ * item (ITEM.chunkCount) and the merge lists, and the kernels read it from there. (FlashInfer's kernel computes it
+ * again from the chunk length, and host and device must agree.)
+ */
+export function chunkCount(length: number, limit: number): number {
+  return length === 0 ? 1 : Math.ceil(length / chunkLength(length, limit));
 }
 
 /** The next longer limit to try where the partial results of this one do not fit. */
