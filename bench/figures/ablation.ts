@@ -27,22 +27,21 @@ export function ablationFigure({ title, subtitle, bars, timelines }: AblationFig
 
   const nameWidth = Math.max(...bars.map(({ name }) => textWidth(name, 14))) + 16;
   const most = Math.max(...bars.map(({ tokensPerSecond }) => tokensPerSecond));
-  const scale = (inner - nameWidth - 240) / most;
   const base = bars[0].tokensPerSecond;
+  const says = bars.map(({ tokensPerSecond }, i) => {
+    const gain =
+      i === 0 ? '' : ` (${tokensPerSecond >= base ? '+' : ''}${percent(tokensPerSecond / base - 1)})`;
+    return `${formatRate(tokensPerSecond)} tokens/s${gain}`;
+  });
+  const room = Math.max(...says.map((label) => textWidth(label, 14, 600))) + 12;
+  const scale = (inner - nameWidth - room) / most;
   bars.forEach(({ name, tokensPerSecond }, i) => {
     const width = tokensPerSecond * scale;
     parts.push(text(MARGIN, y + 19, name, { size: 14 }));
     // The bars say nothing about a lane: one neutral colour, the best one darker.
     const fill = tokensPerSecond === most ? '#30363d' : '#8c959f';
     parts.push(el('rect', { x: MARGIN + nameWidth, y, width, height: 28, rx: 2, fill }));
-    const gain =
-      i === 0 ? '' : ` (${tokensPerSecond >= base ? '+' : ''}${percent(tokensPerSecond / base - 1)})`;
-    parts.push(
-      text(MARGIN + nameWidth + width + 8, y + 19, `${formatRate(tokensPerSecond)} tokens/s${gain}`, {
-        size: 14,
-        weight: 600,
-      }),
-    );
+    parts.push(text(MARGIN + nameWidth + width + 8, y + 19, says[i], { size: 14, weight: 600 }));
     y += 36;
   });
   y += 12;

@@ -120,11 +120,13 @@ export function figure(
   return `${svg}\n`;
 }
 
-/** Round numbers for an axis from 0 to `most`: about `count` steps of 1, 2 or 5 times a power of ten. */
+/** Round numbers for an axis from 0 to `most`: at most `count` steps of 1, 2 or 5 times a power of ten. */
 export function ticks(most: number, count = 5): number[] {
   if (!(most > 0)) return [0];
   const raw = most / count;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= raw)!;
+  const step = [1, 2, 5, 10]
+    .map((factor) => factor * power)
+    .find((candidate) => candidate >= raw * (1 - 1e-9))!;
   return Array.from({ length: Math.floor(most / step + 1e-9) + 1 }, (_, i) => +(i * step).toPrecision(12));
 }
