@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { linearTable, paperTable, performanceAt, TABLES } from '../../src/engine/device/sim/interference.ts';
+import {
+  linearTable,
+  paperTable,
+  performanceAt,
+  TABLES,
+  type InterferenceTable,
+} from '../../src/engine/device/sim/interference.ts';
 import { SIM_LANES, Timeline, type Span } from '../../src/engine/device/sim/timeline.ts';
+import type { Lane } from '../../src/engine/model/graph.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { timedPipelines } from './randomPipelines.ts';
 
@@ -10,15 +17,21 @@ const layerCounts = fc.integer({ min: 1, max: 12 });
 const lanesOf = (pipeline: Pipeline): Map<string, number> =>
   new Map(pipeline.nano.map((nano) => [nano.id, nano.share / pipeline.workgroups]));
 
-/** Work that a span did, by its definition: full speed alone, P(share) beside others. */
-function workOf(span: Span, spans: readonly Span[], rate: number): number {
+/** Work that a span did, by its definition: P of its share and what is left over. */
+function workOf(span: Span, spans: readonly Span[], table: InterferenceTable, workgroups: number): number {
   const cuts = [...new Set(spans.flatMap(({ start, end }) => [start, end]))].sort((a, b) => a - b);
   let work = 0;
   for (let i = 1; i < cuts.length; i++) {
     const middle = (cuts[i - 1] + cuts[i]) / 2;
     if (middle < span.start || middle > span.end) continue;
-    const beside = spans.filter((other) => other.start <= middle && middle <= other.end).length;
-    work += (cuts[i] - cuts[i - 1]) * (beside === 1 ? 1 : rate);
+    const now = spans.filter((other) => other.start <= middle && middle <= other.end);
+    const used = now.reduce((sum, { share }) => sum + share, 0);
+    let { share } = span;
+    if (span.lane === 'compute') share += workgroups - used;
+    else if (now.every(({ lane }) => lane !== 'compute')) share *= workgroups / used;
+    work +=
+      (cuts[i] - cuts[i - 1]) *
+      (now.length === 1 ? 1 : performanceAt(table, span.lane as Lane, share / workgroups));
   }
   return work;
 }
@@ -35,9 +48,10 @@ describe('lanes', () => {
           const spans = timeline.spans(seconds, layers);
           expect(spans).toHaveLength(seconds.filter((work) => work > 0).length * layers);
           for (const span of spans) {
-            const rate = performanceAt(table, span.lane as 'memory', span.share / pipeline.workgroups);
             const work = seconds[timeline.ids.indexOf(span.id)];
-            expect(Math.abs(workOf(span, spans, rate) - work)).toBeLessThan(1e-6 * (work + 1));
+            expect(Math.abs(workOf(span, spans, table, pipeline.workgroups) - work)).toBeLessThan(
+              1e-6 * (work + 1),
+            );
           }
         },
       ),

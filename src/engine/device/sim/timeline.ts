@@ -4,7 +4,9 @@
  *
  * Lanes mode (CUDA streams): every lane runs its nano-operations in order of issue (the stage list, layer after
  * layer); one starts when its lane is free, all of `after` have ended, and its share fits beside what runs. Who was
- * issued first goes first. A nano-operation runs at P(share) while others run beside it and at full speed alone.
+ * issued first goes first. A nano-operation runs at P(share) of the interference table while others run beside it.
+ * Workgroups that nobody holds go to the compute lane's operation (R of the paper is what a GEMM keeps, not what it is
+ * given) or, while none runs, to all in proportion: one that runs alone has the whole device.
  * Stages mode (WebGPU): one stage after the other; a member keeps its share until the stage ends, so a stage with
  * several members takes as long as its slowest at P(share).
  *
@@ -47,6 +49,8 @@ export interface TimelineResult {
   busy: number[];
 }
 
+const COMPUTE = SIM_LANES.indexOf('compute');
+
 /** Layers that are simulated one by one; the rest are whole periods. */
 const WARM_LAYERS = 8;
 /** Work that is left by rounding, relative to all of it. */
@@ -69,6 +73,7 @@ export class Timeline {
   readonly #rate: Float64Array; // P(share)
   readonly #workgroups: number;
   readonly #mode: TimelineMode;
+  readonly #table: InterferenceTable;
   /** Dependencies of node i: pairs (node, layer) in #needs from #needsAt[i] to #needsAt[i + 1]. */
   readonly #needs: Int32Array;
   readonly #needsAt: Int32Array;
@@ -83,6 +88,7 @@ export class Timeline {
   readonly #node = new Int32Array(SIM_LANES.length); // what runs, -1 for nothing
   readonly #layer = new Int32Array(SIM_LANES.length);
   readonly #left = new Float64Array(SIM_LANES.length); // of its work, in seconds at full speed
+  readonly #speed = new Float64Array(SIM_LANES.length);
   readonly #start = new Float64Array(SIM_LANES.length);
   readonly #busy = new Float64Array(SIM_LANES.length);
 
@@ -95,6 +101,7 @@ export class Timeline {
   ) {
     const nodes: readonly (NanoOperation | SideOperation)[] = [...pipeline.nano, ...side];
     this.#mode = mode;
+    this.#table = table;
     this.#workgroups = pipeline.workgroups;
     this.ids = nodes.map((node) => node.id);
     const index = new Map(this.ids.map((id, i) => [id, i]));
@@ -233,18 +240,18 @@ export class Timeline {
       let first = 0;
       for (let lane = 0; lane < lanes; lane++) {
         if (this.#node[lane] < 0) continue;
-        const wait = running === 1 ? this.#left[lane] : this.#left[lane] / this.#rate[this.#node[lane]];
+        this.#speed[lane] = running === 1 ? 1 : this.#speedOf(this.#node[lane], used);
+        const wait = this.#left[lane] / this.#speed[lane];
         if (wait < step) {
           step = wait;
           first = lane;
         }
       }
-      const alone = running === 1;
       now += step;
       for (let lane = 0; lane < lanes; lane++) {
         const node = this.#node[lane];
         if (node < 0) continue;
-        this.#left[lane] -= alone ? step : step * this.#rate[node];
+        this.#left[lane] -= step * this.#speed[lane];
         if (lane !== first && this.#left[lane] > ROUNDING * seconds[node]) continue;
         used -= this.#share[node];
         running--;
@@ -256,6 +263,23 @@ export class Timeline {
       if (this.#cycle[lane] < layers) this.#stuck(this.#laneIssues[lane][this.#at[lane]].node);
     }
     return now;
+  }
+
+  /** Beside others that hold `used` workgroups with it. What is left over goes to the compute lane, or to all alike. */
+  #speedOf(node: number, used: number): number {
+    const own = this.#share[node];
+    if (this.#lane[node] === COMPUTE) return this.#performance(node, own + this.#workgroups - used);
+    if (this.#node[COMPUTE] >= 0) return this.#rate[node];
+    return this.#performance(node, (own * this.#workgroups) / used);
+  }
+
+  #performance(node: number, workgroups: number): number {
+    const lane = SIM_LANES[this.#lane[node]];
+    return performanceAt(
+      this.#table,
+      lane === 'copy' ? 'network' : lane,
+      Math.min(1, workgroups / this.#workgroups),
+    );
   }
 
   /** The idle lane whose next nano-operation may start and was issued first; -1 when there is none. */
