@@ -58,7 +58,7 @@ describe('usedRanges', () => {
       fc.property(cases, fc.nat(1000), (one, cut) => {
         const slots = 3;
         const { capacity } = layoutFor(one);
-        const layout = stepMetaLayout({ ...capacity, pages: 4096, ranges: 5, attentionSlots: slots });
+        const layout = stepMetaLayout({ ...capacity, pages: 8192, ranges: 5, attentionSlots: slots });
         const words = new Uint32Array(layout.words).fill(0xdeadbeef);
         const border = cut % (one.tokens + 1);
         writeCounts(layout, words, one.tokens, 0);
