@@ -9,7 +9,7 @@ import {
 } from '../../src/engine/device/sim/interference.ts';
 import { SIM_LANES, Timeline, type Span } from '../../src/engine/device/sim/timeline.ts';
 import type { Lane } from '../../src/engine/model/graph.ts';
-import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
+import type { NanoOperation, Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { timedPipelines } from './randomPipelines.ts';
 
 const anyTable = fc.constantFrom(...TABLES);
@@ -34,6 +34,11 @@ function workOf(span: Span, spans: readonly Span[], table: InterferenceTable, wo
       (now.length === 1 ? 1 : performanceAt(table, span.lane as Lane, share / workgroups));
   }
   return work;
+}
+
+/** Attention has a queue of its own beside the other operations of its lane. */
+function streamOf({ id, lane }: Span): string {
+  return lane === 'memory' && !id.startsWith('decode_attention') ? 'other' : lane;
 }
 
 describe('lanes', () => {
@@ -75,7 +80,7 @@ describe('lanes', () => {
         }
         for (const { start } of spans) {
           const now = spans.filter((other) => other.start <= start && start < other.end);
-          expect(new Set(now.map(({ lane }) => lane)).size).toBe(now.length);
+          expect(new Set(now.map(streamOf)).size).toBe(now.length);
           expect(now.reduce((sum, { share }) => sum + share, 0)).toBeLessThanOrEqual(pipeline.workgroups);
         }
       }),
@@ -118,12 +123,16 @@ describe('lanes', () => {
           lanes: { compute: [[0.001, 1]], memory: [[0.001, 1]], network: [[0.001, 1]] },
         } as const;
         const result = new Timeline(pipeline, none).run(seconds, Math.min(layers, 8));
-        const work = SIM_LANES.map((lane) =>
-          pipeline.nano.reduce((sum, nano, i) => sum + (nano.lane === lane ? seconds[i] : 0), 0),
-        );
-        work.forEach((laneWork, lane) =>
-          expect(result.busy[lane]).toBeCloseTo(laneWork * Math.min(layers, 8), 6),
-        );
+        const count = Math.min(layers, 8);
+        const work = (wanted: (nano: NanoOperation) => boolean): number =>
+          count * pipeline.nano.reduce((sum, nano, i) => sum + (wanted(nano) ? seconds[i] : 0), 0);
+        SIM_LANES.forEach((lane, i) => {
+          const all = work((nano) => nano.lane === lane);
+          const attention = work((nano) => nano.lane === lane && nano.operation === 'decode_attention');
+          if (lane !== 'memory') expect(result.busy[i]).toBeCloseTo(all, 6);
+          expect(result.busy[i]).toBeLessThanOrEqual(all + 1e-6);
+          expect(result.busy[i]).toBeGreaterThanOrEqual(Math.max(attention, all - attention) - 1e-6);
+        });
         expect(result.seconds).toBeGreaterThanOrEqual(Math.max(...result.busy) - 1e-6);
       }),
     );

@@ -3,7 +3,7 @@
  * operations are: it is given how long each takes alone on the whole device.
  *
  * Lanes mode (CUDA streams): every lane runs its nano-operations in order of issue (the stage list, layer after
- * layer); one starts when its lane is free, all of `after` have ended, and its share fits beside what runs. Who was
+ * layer); one starts when its stream is free, all of `after` have ended, and its share fits beside what runs. Who was
  * issued first goes first. A nano-operation runs at P(share) of the interference table while others run beside it.
  * Workgroups that nobody holds go to the compute lane's operation (R of the paper is what a GEMM keeps, not what it is
  * given) or, while none runs, to all in proportion: one that runs alone has the whole device.
@@ -12,25 +12,21 @@
  *
  * A nano-operation of zero seconds (no rows in this batch) takes no time and no share.
  */
-import { LANES, type Lane } from '../../model/graph.ts';
-import type { NanoOperation, Pipeline } from '../../pipeline/pipeline.ts';
-import { performanceAt, type InterferenceTable } from './interference.ts';
+import type { Pipeline } from '../../pipeline/pipeline.ts';
+import type { InterferenceTable } from './interference.ts';
+import {
+  lanePerformance,
+  preparePipeline,
+  SIM_LANES,
+  STREAMS,
+  type PreparedPipeline,
+  type SideOperation,
+  type SimLane,
+} from './timelinePrepare.ts';
+
+export { SIM_LANES, type SideOperation, type SimLane };
 
 export type TimelineMode = 'lanes' | 'stages';
-
-/** Copies to and from host memory have a lane of their own; no operation of a model uses it. */
-export type SimLane = Lane | 'copy';
-
-export const SIM_LANES: readonly SimLane[] = [...LANES, 'copy'];
-
-/** Work beside the pipeline's own, once a layer (the offload of KV pages). Lanes mode only. */
-export interface SideOperation extends Omit<NanoOperation, 'operation' | 'lane' | 'range'> {
-  lane: SimLane;
-  /** Issued right behind this nano-operation. */
-  behind: string;
-  /** Held up by it: these nano-operations of the same layer wait for it. */
-  before?: readonly string[];
-}
 
 export interface Span {
   id: string;
@@ -60,36 +56,21 @@ const STEADY = 1e-3;
 /** Periods that the steady state is the mean of: some pipelines alternate. */
 const MEAN_OVER = 2;
 
-interface Issue {
-  node: number;
-  layer: number; // relative to the layer that the stage list is repeated for
-}
-
 /** A pipeline made ready to be timed again and again with other durations. */
 export class Timeline {
   readonly ids: readonly string[];
-  readonly #lane: Int8Array;
-  readonly #share: Float64Array;
-  readonly #rate: Float64Array; // P(share)
-  readonly #workgroups: number;
   readonly #mode: TimelineMode;
   readonly #table: InterferenceTable;
-  /** Dependencies of node i: pairs (node, layer) in #needs from #needsAt[i] to #needsAt[i + 1]. */
-  readonly #needs: Int32Array;
-  readonly #needsAt: Int32Array;
-  readonly #stages: readonly (readonly Issue[])[];
-  /** What each lane runs, in order; #order is the place in the whole issue order. */
-  readonly #laneIssues: readonly (readonly (Issue & { order: number })[])[];
-  readonly #issuesPerLayer: number;
-  // Scratch space of a run, by node and by lane.
-  readonly #done: Int32Array; // layers of the node that have ended
-  readonly #cycle = new Int32Array(SIM_LANES.length); // the next issue of the lane: which repetition of the stage list,
-  readonly #at = new Int32Array(SIM_LANES.length); // and which entry of the lane's list
-  readonly #node = new Int32Array(SIM_LANES.length); // what runs, -1 for nothing
-  readonly #layer = new Int32Array(SIM_LANES.length);
-  readonly #left = new Float64Array(SIM_LANES.length); // of its work, in seconds at full speed
-  readonly #speed = new Float64Array(SIM_LANES.length);
-  readonly #start = new Float64Array(SIM_LANES.length);
+  readonly #plan: PreparedPipeline;
+  // Scratch space of a run.
+  readonly #done: Int32Array; // by node: layers that have ended
+  readonly #cycle = new Int32Array(STREAMS); // the stream's next issue: which repetition of the stage list,
+  readonly #at = new Int32Array(STREAMS); // and which entry of its queue
+  readonly #node = new Int32Array(STREAMS); // what runs, -1 for nothing
+  readonly #layer = new Int32Array(STREAMS);
+  readonly #left = new Float64Array(STREAMS); // of its work, in seconds at full speed
+  readonly #speed = new Float64Array(STREAMS);
+  readonly #start = new Float64Array(STREAMS);
   readonly #busy = new Float64Array(SIM_LANES.length);
 
   /** @throws Error when a stage or a dependency names a nano-operation that the pipeline has not. */
@@ -99,46 +80,11 @@ export class Timeline {
     mode: TimelineMode = 'lanes',
     side: readonly SideOperation[] = [],
   ) {
-    const nodes: readonly (NanoOperation | SideOperation)[] = [...pipeline.nano, ...side];
     this.#mode = mode;
     this.#table = table;
-    this.#workgroups = pipeline.workgroups;
-    this.ids = nodes.map((node) => node.id);
-    const index = new Map(this.ids.map((id, i) => [id, i]));
-    const find = (id: string): number => {
-      const at = index.get(id);
-      if (at === undefined) throw new Error(`pipeline '${pipeline.name}' has no nano-operation '${id}'`);
-      return at;
-    };
-    this.#lane = Int8Array.from(nodes, (node) => SIM_LANES.indexOf(node.lane));
-    this.#share = Float64Array.from(nodes, (node) => node.share);
-    this.#rate = Float64Array.from(nodes, (node) => {
-      const lane = node.lane === 'copy' ? 'network' : node.lane;
-      return performanceAt(table, lane, Math.min(1, node.share / pipeline.workgroups));
-    });
-    const needs = nodes.map((node) => node.after.map(({ id, layer }) => ({ node: find(id), layer })));
-    for (const { id, before = [] } of side) {
-      for (const held of before) needs[find(held)].push({ node: find(id), layer: 0 });
-    }
-    this.#needsAt = new Int32Array(nodes.length + 1);
-    needs.forEach((list, i) => (this.#needsAt[i + 1] = this.#needsAt[i] + 2 * list.length));
-    this.#needs = Int32Array.from(needs.flat().flatMap(({ node, layer }) => [node, layer]));
-
-    this.#stages = pipeline.stages.map(({ members }) =>
-      members.flatMap((member) => {
-        const behind = side.filter((other) => other.behind === member.id);
-        return [member.id, ...behind.map(({ id }) => id)].map((id) => ({
-          node: find(id),
-          layer: member.layer,
-        }));
-      }),
-    );
-    const issues = this.#stages.flat();
-    this.#issuesPerLayer = issues.length;
-    this.#laneIssues = SIM_LANES.map((_, lane) =>
-      issues.flatMap((issue, order) => (this.#lane[issue.node] === lane ? [{ ...issue, order }] : [])),
-    );
-    this.#done = new Int32Array(nodes.length);
+    this.#plan = preparePipeline(pipeline, table, side);
+    this.ids = this.#plan.ids;
+    this.#done = new Int32Array(this.ids.length);
   }
 
   /**
@@ -175,31 +121,31 @@ export class Timeline {
   #simulate(seconds: ArrayLike<number>, layers: number, progress: Progress): number {
     this.#done.fill(0);
     this.#busy.fill(0);
-    progress.left.fill(this.#issuesPerLayer);
+    progress.left.fill(this.#plan.issuesPerLayer);
     return this.#mode === 'stages'
       ? this.#runStages(seconds, layers, progress)
       : this.#runLanes(seconds, layers, progress);
   }
 
   #runStages(seconds: ArrayLike<number>, layers: number, progress: Progress): number {
+    const { stages, rate, lane: lanes } = this.#plan;
     let now = 0;
     for (let cycle = -1; cycle < layers; cycle++) {
-      for (const members of this.#stages) {
+      for (const members of stages) {
         let active = 0;
+        for (const { node, layer } of members)
+          if (inside(cycle + layer, layers) && seconds[node] > 0) active++;
         let longest = 0;
-        for (const { node, layer } of members) {
-          if (!inside(cycle + layer, layers) || seconds[node] <= 0) continue;
-          active++;
-          longest = Math.max(longest, seconds[node] / this.#rate[node]);
-          if (active === 1) this.#node[0] = node;
-        }
-        if (active === 1) longest = seconds[this.#node[0]];
+        this.#speed.fill(0); // here: the longest member of each lane
         for (const { node, layer } of members) {
           if (!inside(cycle + layer, layers)) continue;
-          const took = active === 1 ? seconds[node] : seconds[node] / this.#rate[node];
-          this.#checkNeeds(node, cycle + layer);
+          if (!this.#ready(node, cycle + layer)) this.#stuck(node);
+          const took = active === 1 ? seconds[node] : seconds[node] / rate[node];
+          longest = Math.max(longest, took);
+          this.#speed[lanes[node]] = Math.max(this.#speed[lanes[node]], took);
           this.#end(node, cycle + layer, now, now + took, progress);
         }
+        for (let lane = 0; lane < this.#busy.length; lane++) this.#busy[lane] += this.#speed[lane];
         now += longest;
       }
     }
@@ -207,91 +153,102 @@ export class Timeline {
   }
 
   #runLanes(seconds: ArrayLike<number>, layers: number, progress: Progress): number {
+    const { share, workgroups, queues } = this.#plan;
     this.#cycle.fill(-1);
     this.#at.fill(-1);
     this.#node.fill(-1);
-    const lanes = SIM_LANES.length;
-    for (let lane = 0; lane < lanes; lane++) this.#next(lane, layers);
+    for (let stream = 0; stream < STREAMS; stream++) this.#next(stream, layers);
     let now = 0;
     let used = 0;
     let running = 0;
     for (;;) {
       for (;;) {
-        const lane = this.#firstReady(layers);
-        if (lane < 0) break;
-        const issue = this.#laneIssues[lane][this.#at[lane]];
-        const layer = this.#cycle[lane] + issue.layer;
+        const stream = this.#firstReady(layers);
+        if (stream < 0) break;
+        const issue = queues[stream][this.#at[stream]];
+        const layer = this.#cycle[stream] + issue.layer;
         const work = seconds[issue.node];
         if (work > 0) {
-          if (used + this.#share[issue.node] > this.#workgroups && running > 0) break;
-          used += this.#share[issue.node];
+          if (used + share[issue.node] > workgroups && running > 0) break;
+          used += share[issue.node];
           running++;
-          this.#node[lane] = issue.node;
-          this.#layer[lane] = layer;
-          this.#left[lane] = work;
-          this.#start[lane] = now;
+          this.#node[stream] = issue.node;
+          this.#layer[stream] = layer;
+          this.#left[stream] = work;
+          this.#start[stream] = now;
         } else {
           this.#end(issue.node, layer, now, now, progress);
         }
-        this.#next(lane, layers);
+        this.#next(stream, layers);
       }
       if (running === 0) break;
-      let step = Infinity;
-      let first = 0;
-      for (let lane = 0; lane < lanes; lane++) {
-        if (this.#node[lane] < 0) continue;
-        this.#speed[lane] = running === 1 ? 1 : this.#speedOf(this.#node[lane], used);
-        const wait = this.#left[lane] / this.#speed[lane];
-        if (wait < step) {
-          step = wait;
-          first = lane;
-        }
-      }
+      const [step, first] = this.#untilNextEnd(running, used);
       now += step;
-      for (let lane = 0; lane < lanes; lane++) {
-        const node = this.#node[lane];
+      this.#countBusy(step);
+      for (let stream = 0; stream < STREAMS; stream++) {
+        const node = this.#node[stream];
         if (node < 0) continue;
-        this.#left[lane] -= step * this.#speed[lane];
-        if (lane !== first && this.#left[lane] > ROUNDING * seconds[node]) continue;
-        used -= this.#share[node];
+        this.#left[stream] -= step * this.#speed[stream];
+        if (stream !== first && this.#left[stream] > ROUNDING * seconds[node]) continue;
+        used -= share[node];
         running--;
-        this.#node[lane] = -1;
-        this.#end(node, this.#layer[lane], this.#start[lane], now, progress);
+        this.#node[stream] = -1;
+        this.#end(node, this.#layer[stream], this.#start[stream], now, progress);
       }
     }
-    for (let lane = 0; lane < lanes; lane++) {
-      if (this.#cycle[lane] < layers) this.#stuck(this.#laneIssues[lane][this.#at[lane]].node);
+    for (let stream = 0; stream < STREAMS; stream++) {
+      if (this.#cycle[stream] < layers) this.#stuck(queues[stream][this.#at[stream]].node);
     }
     return now;
   }
 
+  /** Sets the speeds of what runs. @returns when the first of it ends, and its stream */
+  #untilNextEnd(running: number, used: number): [step: number, stream: number] {
+    let step = Infinity;
+    let first = 0;
+    for (let stream = 0; stream < STREAMS; stream++) {
+      if (this.#node[stream] < 0) continue;
+      this.#speed[stream] = running === 1 ? 1 : this.#speedOf(this.#node[stream], used);
+      const wait = this.#left[stream] / this.#speed[stream];
+      if (wait < step) {
+        step = wait;
+        first = stream;
+      }
+    }
+    return [step, first];
+  }
+
   /** Beside others that hold `used` workgroups with it. What is left over goes to the compute lane, or to all alike. */
   #speedOf(node: number, used: number): number {
-    const own = this.#share[node];
-    if (this.#lane[node] === COMPUTE) return this.#performance(node, own + this.#workgroups - used);
-    if (this.#node[COMPUTE] >= 0) return this.#rate[node];
-    return this.#performance(node, (own * this.#workgroups) / used);
+    const { lane, rate, share, workgroups } = this.#plan;
+    const own = share[node];
+    let wanted: number;
+    if (lane[node] === COMPUTE) wanted = own + workgroups - used;
+    else if (this.#node[COMPUTE] >= 0) return rate[node];
+    else wanted = (own * workgroups) / used;
+    return lanePerformance(this.#table, SIM_LANES[lane[node]], wanted / workgroups);
   }
 
-  #performance(node: number, workgroups: number): number {
-    const lane = SIM_LANES[this.#lane[node]];
-    return performanceAt(
-      this.#table,
-      lane === 'copy' ? 'network' : lane,
-      Math.min(1, workgroups / this.#workgroups),
-    );
+  #countBusy(step: number): void {
+    let counted = 0; // lanes, as bits: two streams may serve one lane
+    for (let stream = 0; stream < STREAMS; stream++) {
+      if (this.#node[stream] < 0) continue;
+      const lane = this.#plan.lane[this.#node[stream]];
+      if ((counted & (1 << lane)) === 0) this.#busy[lane] += step;
+      counted |= 1 << lane;
+    }
   }
 
-  /** The idle lane whose next nano-operation may start and was issued first; -1 when there is none. */
+  /** The idle stream whose next nano-operation may start and was issued first; -1 when there is none. */
   #firstReady(layers: number): number {
     let best = -1;
     let bestOrder = Infinity;
-    for (let lane = 0; lane < SIM_LANES.length; lane++) {
-      if (this.#node[lane] >= 0 || this.#cycle[lane] >= layers) continue;
-      const issue = this.#laneIssues[lane][this.#at[lane]];
-      const order = this.#cycle[lane] * this.#issuesPerLayer + issue.order;
-      if (order < bestOrder && this.#ready(issue.node, this.#cycle[lane] + issue.layer)) {
-        best = lane;
+    for (let stream = 0; stream < STREAMS; stream++) {
+      if (this.#node[stream] >= 0 || this.#cycle[stream] >= layers) continue;
+      const issue = this.#plan.queues[stream][this.#at[stream]];
+      const order = this.#cycle[stream] * this.#plan.issuesPerLayer + issue.order;
+      if (order < bestOrder && this.#ready(issue.node, this.#cycle[stream] + issue.layer)) {
+        best = stream;
         bestOrder = order;
       }
     }
@@ -299,44 +256,36 @@ export class Timeline {
   }
 
   #ready(node: number, layer: number): boolean {
-    for (let i = this.#needsAt[node]; i < this.#needsAt[node + 1]; i += 2) {
-      if (this.#done[this.#needs[i]] <= layer + this.#needs[i + 1]) return false;
+    const { needs, needsAt } = this.#plan;
+    for (let i = needsAt[node]; i < needsAt[node + 1]; i += 2) {
+      if (this.#done[needs[i]] <= layer + needs[i + 1]) return false;
     }
     return true;
   }
 
-  /** Moves a lane to its next issue whose layer exists; its cycle is `layers` when there is none. */
-  #next(lane: number, layers: number): void {
-    const issues = this.#laneIssues[lane];
+  /** Moves a stream to its next issue whose layer exists; its cycle is `layers` when there is none. */
+  #next(stream: number, layers: number): void {
+    const queue = this.#plan.queues[stream];
     do {
-      this.#at[lane]++;
-      if (this.#at[lane] >= issues.length) {
-        this.#at[lane] = 0;
-        this.#cycle[lane] = issues.length === 0 ? layers : this.#cycle[lane] + 1;
+      this.#at[stream]++;
+      if (this.#at[stream] >= queue.length) {
+        this.#at[stream] = 0;
+        this.#cycle[stream] = queue.length === 0 ? layers : this.#cycle[stream] + 1;
       }
-    } while (this.#cycle[lane] < layers && !inside(this.#cycle[lane] + issues[this.#at[lane]].layer, layers));
+    } while (
+      this.#cycle[stream] < layers &&
+      !inside(this.#cycle[stream] + queue[this.#at[stream]].layer, layers)
+    );
   }
 
   #end(node: number, layer: number, start: number, end: number, progress: Progress): void {
     this.#done[node] = layer + 1;
-    const lane = this.#lane[node];
-    this.#busy[lane] += end - start;
     progress.ends[layer] = Math.max(progress.ends[layer], end);
     if (--progress.left[layer] === 0) progress.busy[layer] = Float64Array.from(this.#busy);
-    if (end > start) {
-      progress.spans?.push({
-        id: this.ids[node],
-        layer,
-        lane: SIM_LANES[lane],
-        start,
-        end,
-        share: this.#share[node],
-      });
+    if (progress.spans && end > start) {
+      const lane = SIM_LANES[this.#plan.lane[node]];
+      progress.spans.push({ id: this.ids[node], layer, lane, start, end, share: this.#plan.share[node] });
     }
-  }
-
-  #checkNeeds(node: number, layer: number): void {
-    if (!this.#ready(node, layer)) this.#stuck(node);
   }
 
   #stuck(node: number): never {
