@@ -11,11 +11,14 @@ const ROWS = 16;
 /** Means (KV tokens of a decode row, pairs of a prefill row) are rounded to this factor. */
 const FACTOR = Math.log(1.02);
 
+/** What prices a batch: a StepModel. */
+export type Pricer = Pick<StepModel, 'price'>;
+
 export class PriceCache {
-  readonly #model: StepModel;
+  readonly #model: Pricer;
   readonly #prices = new Map<string, StepPrice>();
 
-  constructor(model: StepModel) {
+  constructor(model: Pricer) {
     this.#model = model;
   }
 

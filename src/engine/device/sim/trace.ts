@@ -10,9 +10,8 @@ import { Scheduler, type DenseBatch } from '../../schedule/scheduler.ts';
 import type { Arrival } from './arrivals.ts';
 import { SimClock } from './clock.ts';
 import { mixOf } from './mix.ts';
-import { PriceCache } from './priceCache.ts';
+import { PriceCache, type Pricer } from './priceCache.ts';
 import { mix32 } from './random.ts';
-import type { StepModel } from './step.ts';
 import { SIM_LANES } from './timeline.ts';
 
 export interface TraceSizes {
@@ -23,7 +22,7 @@ export interface TraceSizes {
 }
 
 export interface TraceOptions {
-  model: StepModel;
+  model: Pricer;
   arrivals: Iterable<Arrival>; // in order of time
   sizes: TraceSizes;
   /** Host time for each step: forming the batch, metadata, delivering tokens. */
