@@ -1,8 +1,10 @@
 /**
  * The benches as a program of their own, for machines without npm (scripts/bundle-bench.js makes one file of it):
  *   node bench.mjs kernels [filter]
+ *   node bench.mjs attention-plan [trace.csv ...]
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
  */
+import { runAttentionPlanBench } from './kernels/attentionPlan.ts';
 import { runKernelBench } from './kernels/index.ts';
 import { runDecodeBench } from './serving/index.ts';
 
@@ -11,6 +13,8 @@ const print = (line: string): void => console.log(line);
 let result: object;
 if (what === 'kernels') {
   result = await runKernelBench({ device: 'webgpu', filter: args[0], print });
+} else if (what === 'attention-plan') {
+  result = await runAttentionPlanBench({ device: 'webgpu', traces: args, print });
 } else if (what === 'decode') {
   const [shape, streams, promptTokens = '128', outputTokens = '128'] = args;
   result = await runDecodeBench({
@@ -23,7 +27,7 @@ if (what === 'kernels') {
     print,
   });
 } else {
-  throw new Error(`'${what}' is no bench; expected kernels or decode`);
+  throw new Error(`'${what}' is no bench; expected kernels, attention-plan or decode`);
 }
 if (process.env.OUT_FILE) {
   const { writeFileSync } = await import('node:fs');

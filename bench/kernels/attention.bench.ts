@@ -3,11 +3,12 @@
  * The first case copies memory (the embed kernel with token t in row t): attention that is bound by memory is judged
  * by its share of those GB/s.
  */
-import type { Device, DType, TensorView } from '../../src/engine/device.ts';
-import { elementCount, tensor, tensorBytes } from '../../src/engine/device.ts';
+import type { Device } from '../../src/engine/device.ts';
+import { tensorBytes } from '../../src/engine/device.ts';
 import type { KernelCall } from '../../src/engine/kernels/calls.ts';
 import { attentionCapacity, planAttention, type TileRows } from '../../src/engine/plan/attention.ts';
 import { SAMPLED_WORDS, stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';
+import { Buffers } from './buffers.ts';
 import type { CaseGroup } from './index.ts';
 
 export interface AttentionBenchShape {
@@ -40,43 +41,6 @@ export function* groups(device: Device): Generator<CaseGroup> {
   yield attentionCase(device, { requests: 1, qLen: 1, kvLen: 2048, ...LLAMA_1B, dtype: 'f16' });
   yield attentionCase(device, { requests: 1, qLen: 1, kvLen: 32768, ...LLAMA_8B, dtype: 'f16' });
   yield attentionCase(device, { requests: 1, qLen: 2048, kvLen: 2048, ...LLAMA_8B, dtype: 'f16' });
-}
-
-class Buffers {
-  private readonly views: TensorView[] = [];
-  private readonly device: Device;
-  constructor(device: Device) {
-    this.device = device;
-  }
-
-  make(label: string, dtype: DType, shape: number[]): TensorView {
-    const view = tensor(this.device.createBuffer(label, tensorBytes(dtype, shape)), dtype, shape);
-    this.views.push(view);
-    return view;
-  }
-
-  /** Random numbers in about [-1, 1), one stretch of them repeated: data of zeros would flatter clocks and caches. */
-  random(label: string, dtype: 'f32' | 'f16', shape: number[]): TensorView {
-    const view = this.make(label, dtype, shape);
-    const stretch = new Uint32Array(Math.min(2 ** 20, Math.ceil(tensorBytes(dtype, shape) / 4)));
-    const floats = new Float32Array(stretch.buffer);
-    // For f16: exponent 01110 or less, so that every value is finite and below 1 in size.
-    if (dtype === 'f16') for (let i = 0; i < stretch.length; i++) stretch[i] = random32() & 0xbbffbbff;
-    else for (let i = 0; i < floats.length; i++) floats[i] = Math.random() * 2 - 1;
-    const words = Math.ceil((elementCount(shape) * (dtype === 'f16' ? 2 : 4)) / 4);
-    for (let at = 0; at < words; at += stretch.length) {
-      this.device.write(view.buffer, at * 4, stretch.subarray(0, Math.min(stretch.length, words - at)));
-    }
-    return view;
-  }
-
-  free(): void {
-    this.views.forEach((view) => this.device.destroyBuffer(view.buffer));
-  }
-}
-
-function random32(): number {
-  return Math.floor(Math.random() * 2 ** 32);
 }
 
 /** One attention step as the engine would launch it, and its merge where the plan splits tiles. */
