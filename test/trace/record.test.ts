@@ -1,7 +1,7 @@
 /** Recorders and the summary: what they were told is what the trace says. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { KernelCall, ProgramCall } from '../../src/engine/kernels/calls.ts';
+import { flatCalls, type KernelCall, type ProgramCall } from '../../src/engine/kernels/calls.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { traceToChrome } from '../../src/engine/trace/chrome.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
@@ -79,6 +79,13 @@ describe('a device profile', () => {
       count: 2,
       total: 4000,
     });
+  });
+
+  it('of a device that runs the parts of joined calls one by one has a span for each', () => {
+    const builder = new TraceBuilder(webgpu);
+    const flat = flatCalls(calls).map(({ label, kernel }) => ({ label, kernel, microseconds: 3 }));
+    expect(recordCalls(builder, { device: 'cpu', calls, timings: flat })).toBe(15_000);
+    expect(summarize(builder.finish()).lanes.map(({ spans }) => spans)).toEqual([5, 2, 3]);
   });
 
   it('without starts is laid end to end', () => {

@@ -42,7 +42,12 @@ function facts({ label, range = 0 }: KernelCall): { name: string; layer?: number
 
 /** @returns where the last call ends; ns */
 export function recordCalls(builder: TraceBuilder, recording: CallRecording): number {
-  const { calls, timings, iter, zero = 0, units = 0 } = recording;
+  const { timings, iter, zero = 0, units = 0 } = recording;
+  // Devices that cannot join calls run and time the parts of a joined one for themselves.
+  const labels = new Set(timings.map(({ label }) => label));
+  const calls = recording.calls.flatMap((call): readonly ProgramCall[] =>
+    call.kernel === 'joined' && !labels.has(call.label) ? call.parts : [call],
+  );
   const device = builder.track('device', recording.device);
   const stream = builder.track('stream', 'dispatches', device);
   let next = 0; // the call that the next timing is looked for from
