@@ -24,7 +24,8 @@ alias AttentionRaw = {{KV}}x{{KV_WIDTH}};
 #if SLOTS != 1
 var<workgroup> attention_maxima: array<f32, ATTENTION_SLOTS * {{ROWS}}u>;
 var<workgroup> attention_sums: array<f32, ATTENTION_SLOTS * {{ROWS}}u>;
-var<workgroup> attention_rows: array<AttentionVector, ATTENTION_SLOTS * ATTENTION_VECTORS>;
+// As words: in a joined dispatch they share the memory of a GEMM's tiles.
+var<workgroup> attention_rows: array<vec{{WIDTH}}<u32>, ATTENTION_SLOTS * ATTENTION_VECTORS>;
 #endif
 
 #if PARTS == 2
@@ -264,7 +265,8 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #for l LOADS
 #for p PARTS
     if (own_{{l}} + {{p}}u < ATTENTION_VECTORS) {
-      attention_rows[slot * ATTENTION_VECTORS + own_{{l}} + {{p}}u] = acc_{{r}}_{{l}}_{{p}} * scale;
+      attention_rows[slot * ATTENTION_VECTORS + own_{{l}} + {{p}}u] =
+        bitcast<vec{{WIDTH}}<u32>>(acc_{{r}}_{{l}}_{{p}} * scale);
     }
 #endfor
 #endfor
@@ -285,7 +287,7 @@ fn attention_add_slots(item: AttentionItem, row: u32, r: u32, vector: u32, large
   var value = AttentionVector();
   for (var s = 0u; s < ATTENTION_SLOTS; s++) {
     total += attention_sums[r * ATTENTION_SLOTS + s] * exp2(attention_maxima[r * ATTENTION_SLOTS + s] - largest);
-    value += attention_rows[s * ATTENTION_VECTORS + vector];
+    value += bitcast<AttentionVector>(attention_rows[s * ATTENTION_VECTORS + vector]);
   }
   attention_store(item, row, vector, value * attention_inverse(total));
   if (vector == 0u) {

@@ -29,6 +29,10 @@ const GEMM_RESULT_ROW = GEMM_FN * 4u + 1u;
 const GEMM_RESULT = 16u * GEMM_RESULT_ROW;
 const GEMM_SHARED = max(GEMM_STAGE, {{SG_M}}u * {{SG_N}}u * {{SG_K}}u * GEMM_RESULT);
 var<workgroup> gemm_shared: array<vec4<u32>, GEMM_SHARED>;
+#if TICKETS
+@group(0) @binding({{TICKETS_AT}}) var<storage, read_write> gemm_tickets: array<atomic<u32>>;
+var<workgroup> gemm_ticket: u32;
+#endif
 
 alias GemmLeft = subgroup_matrix_left<f16, 16, 16>;
 alias GemmRight = subgroup_matrix_right<f16, 16, 16>;
@@ -56,7 +60,15 @@ fn run(group: u32, groups: u32, lane: u32) {
   const tile_columns = {{BN}}u;
 #endif
   let column_tiles = (params.columns + tile_columns - 1u) / tile_columns;
+#if TICKETS
+  loop {
+    if (lane == 0u) {
+      gemm_ticket = atomicAdd(&gemm_tickets[0], 1u);
+    }
+    let index = workgroupUniformLoad(&gemm_ticket);
+#else
   for (var index = group; ; index += groups) {
+#endif
     let tile = gemm_find_tile(index, {{BM}}u, column_tiles, {{BAND}}u);
     if (!tile.found) {
       break;

@@ -80,6 +80,11 @@ export interface GemmCall extends CallBase {
   out: TensorView; // [capacity, ldc] f32 | f16
   outColumn: number; // 0 unless the weight is one piece of a larger tensor
   epilogue: 'none' | 'silu_mul';
+  /**
+   * [1] u32, zero when the call starts: tiles are drawn from this counter instead of dealt out, so the time is linear
+   * in the workgroups whatever else runs on their cores. Only subgroup matrices use it; twins do not touch it.
+   */
+  tickets?: TensorView;
 }
 
 /**
@@ -201,7 +206,14 @@ export interface SampleCall extends CallBase {
   scratch: TensorView;
 }
 
+/** out = 0. Kernels that count (tickets) start from it. */
+export interface ClearCall extends CallBase {
+  kernel: 'clear';
+  out: TensorView; // u32
+}
+
 export type KernelCall =
+  | ClearCall
   | EmbedCall
   | RmsNormCall
   | GemmCall
@@ -222,6 +234,8 @@ export interface JoinedCall {
   kernel: 'joined';
   label: string;
   parts: readonly KernelCall[];
+  /** Parts one after the other in the order of workgroups (default), or each spread evenly over all of them. */
+  layout?: 'blocks' | 'spread';
 }
 
 /** What a program is made of. */

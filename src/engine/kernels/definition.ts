@@ -24,6 +24,11 @@ export interface Launch {
   params: (number | { f32: number })[];
   /** Workgroups dispatched (x dimension only). */
   workgroups: number;
+  /**
+   * Draws its work by ticket: run() does what is left, whoever calls it and how many do. In a joined dispatch every
+   * workgroup calls it after its own part.
+   */
+  dynamic?: boolean;
 }
 
 /** Typed access to tensors for the twins: all floats are f32 on the cpu device. */

@@ -1,5 +1,6 @@
 /** The kernels by name. A new kernel is one entry here, one .wgsl, one test (docs/kernel.md). */
 import { attention } from './attention.ts';
+import { clear } from './clear.ts';
 import { embed } from './embed.ts';
 import { gemm } from './gemm.ts';
 import { merge } from './merge.ts';
@@ -14,6 +15,7 @@ import type { KernelRegistry } from './definition.ts';
 
 export const KERNELS: KernelRegistry = {
   attention,
+  clear,
   embed,
   gemm,
   merge,

@@ -222,15 +222,16 @@ export class ModelRunner implements BatchRunner {
   async launch(batch: DenseBatch, endTokens: readonly number[]): Promise<LaunchedStep> {
     const words = this.#words;
     const layout = this.#layout;
-    const { config, sizes } = this;
+    const { sizes } = this;
     const requests = writeBatch(batch, sizes.pageSize, layout, words, (prompt, position, row) =>
       this.#ropeRow(prompt, position, row),
     );
     const shape = batchShape(batch);
     const pipeline = this.#choose(shape);
-    const step = pipeline && attendsTo(pipeline, shape)
-      ? this.#pipelineStep(pipeline, batch, shape, requests)
-      : this.#plainStep(batch, requests);
+    const step =
+      pipeline && attendsTo(pipeline, shape)
+        ? this.#pipelineStep(pipeline, batch, shape, requests)
+        : this.#plainStep(batch, requests);
     const sampled = batch.segments.filter((segment) => segment.sample).map((segment) => segment.request);
     writeSampling(sampled, endTokens, layout, { u32: words, f32: this.#floats });
 

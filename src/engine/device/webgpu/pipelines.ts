@@ -4,6 +4,7 @@
  */
 import type { CompileEvent } from '../../device.ts';
 import type { Launch } from '../../kernels/definition.ts';
+import type { JoinedLaunch } from './join.ts';
 import { expandShader, numberedLines } from './shaders.ts';
 
 export interface Pipeline {
@@ -11,9 +12,29 @@ export interface Pipeline {
   layout: GPUBindGroupLayout;
 }
 
-type PipelineSource = Pick<Launch, 'shader' | 'variant' | 'defines'> & {
+/** A module to compile: `key` stands for all that its code depends on. */
+export interface PipelineSource {
+  key: string;
+  label: string;
+  code(): string;
+  uniforms: number; // bindings 0, 1, ... are uniforms, the storage buffers follow
   bindings: readonly { access: 'read' | 'read_write' }[];
-};
+}
+
+export function launchSource({ shader, variant, defines, bindings }: Launch): PipelineSource {
+  const sorted = Object.entries(defines).sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    key: JSON.stringify([shader, sorted]),
+    label: `${shader} ${variant}`.trim(),
+    code: () => expandShader(shader, defines),
+    uniforms: 1,
+    bindings,
+  };
+}
+
+export function joinedSource({ key, label, code, params, bindings }: JoinedLaunch): PipelineSource {
+  return { key, label, code, uniforms: params.length, bindings };
+}
 
 export class PipelineCache {
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
@@ -27,8 +48,7 @@ export class PipelineCache {
   /** @throws Error with the compiler's message, the kernel's name and the numbered lines around it. */
   get(source: PipelineSource, onCompile?: (event: CompileEvent) => void): Promise<Pipeline> {
     const access = source.bindings.map((binding) => (binding.access === 'read' ? 'r' : 'w')).join('');
-    const defines = Object.entries(source.defines).sort(([a], [b]) => (a < b ? -1 : 1));
-    const key = JSON.stringify([source.shader, access, defines]);
+    const key = `${source.uniforms} ${access} ${source.key}`;
     let found = this.pipelines.get(key);
     if (!found) {
       found = this.build(source, access, onCompile);
@@ -48,9 +68,9 @@ export class PipelineCache {
     onCompile?: (event: CompileEvent) => void,
   ): Promise<Pipeline> {
     const started = performance.now();
-    const label = `${source.shader} ${source.variant}`.trim();
-    const code = expandShader(source.shader, source.defines);
-    const layout = this.layout(access);
+    const { label, uniforms } = source;
+    const code = source.code();
+    const layout = this.layout(access, uniforms);
     this.gpu.pushErrorScope('validation');
     const module = this.gpu.createShaderModule({ label, code });
     const invalid = this.gpu.popErrorScope();
@@ -77,22 +97,25 @@ export class PipelineCache {
     return { pipeline, layout };
   }
 
-  /** Binding 0 is the params uniform; the others are storage buffers, read-only where the access says so. */
-  private layout(access: string): GPUBindGroupLayout {
-    let layout = this.layouts.get(access);
+  /** Uniforms with params first; the others are storage buffers, read-only where the access says so. */
+  private layout(access: string, uniforms: number): GPUBindGroupLayout {
+    const key = `${uniforms} ${access}`;
+    let layout = this.layouts.get(key);
     if (!layout) {
-      const entries: GPUBindGroupLayoutEntry[] = [
-        { binding: 0, visibility: GPU_STAGE_COMPUTE, buffer: { type: 'uniform' } },
-      ];
+      const entries = Array.from({ length: uniforms }, (_, binding): GPUBindGroupLayoutEntry => ({
+        binding,
+        visibility: GPU_STAGE_COMPUTE,
+        buffer: { type: 'uniform' },
+      }));
       [...access].forEach((kind, index) =>
         entries.push({
-          binding: index + 1,
+          binding: uniforms + index,
           visibility: GPU_STAGE_COMPUTE,
           buffer: { type: kind === 'r' ? 'read-only-storage' : 'storage' },
         }),
       );
-      layout = this.gpu.createBindGroupLayout({ label: `layout ${access}`, entries });
-      this.layouts.set(access, layout);
+      layout = this.gpu.createBindGroupLayout({ label: `layout ${key}`, entries });
+      this.layouts.set(key, layout);
     }
     return layout;
   }

@@ -4,9 +4,10 @@
  */
 import type { CompiledProgram, CompileEvent, DeviceBuffer, DeviceTarget, TensorView } from '../../device.ts';
 import { DTYPE_BYTES, elementCount } from '../../device.ts';
-import { flatCalls, type KernelCall, type ProgramCall } from '../../kernels/calls.ts';
+import type { JoinedCall, KernelCall, ProgramCall } from '../../kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry, Launch } from '../../kernels/definition.ts';
-import type { PipelineCache } from './pipelines.ts';
+import { joinLaunches } from './join.ts';
+import { joinedSource, launchSource, type PipelineCache, type PipelineSource } from './pipelines.ts';
 import { BUFFER_USAGE } from './staging.ts';
 
 /** Space between the params of two launches: WebGPU's default uniform offset alignment, and their largest size. */
@@ -29,6 +30,8 @@ export interface Step {
 
 export interface WebgpuProgram extends CompiledProgram {
   readonly steps: readonly Step[];
+  /** Joined calls whose parts run one after the other here, and why: each reason once. */
+  readonly apart: readonly { label: string; reason: string }[];
   /** Commands of the next run, when they were encoded ahead of it. */
   ahead?: GPUCommandBuffer[];
   destroyed: boolean;
@@ -110,61 +113,128 @@ export interface ProgramHost {
   gpuBuffer(view: TensorView, label: string): WebgpuBuffer;
 }
 
+/** What one dispatch is made of, before anything of the device exists. */
+interface Dispatch {
+  callIndex: number;
+  label: string;
+  source: PipelineSource;
+  params: Launch['params'][];
+  bindings: Launch['bindings'];
+  workgroups: number;
+}
+
+function single(launch: Launch, callIndex: number, label: string): Dispatch {
+  const { bindings, params, workgroups } = launch;
+  return { callIndex, label, source: launchSource(launch), params: [params], bindings, workgroups };
+}
+
+/** One dispatch when the parts of the call can be joined; else one for each, and the reason. */
+function joinedDispatches(
+  host: ProgramHost,
+  call: JoinedCall,
+  callIndex: number,
+): { dispatches: Dispatch[]; reason?: string } {
+  const { registry, target } = host;
+  const launchesOfPart = (part: KernelCall): Launch[] => launchesOf(registry, part, target);
+  const plain = call.parts.map(launchesOfPart);
+  const apart = (reason: string): { dispatches: Dispatch[]; reason: string } => ({
+    reason,
+    dispatches: plain.flatMap((launches, part) =>
+      launches.map((launch) => single(launch, callIndex, call.parts[part].label)),
+    ),
+  });
+  const many = plain.findIndex((launches) => launches.length !== 1);
+  if (many >= 0) return apart(`${call.parts[many].kernel} takes ${plain[many].length} dispatches`);
+  // The part with the fewest ways to be run decides on the size of a workgroup; the others follow.
+  const size = Number((plain.find(([launch]) => launch.dynamic) ?? widest(plain))[0].defines.WORKGROUP_SIZE);
+  const launches = call.parts.map((part, index) =>
+    plain[index][0].defines.WORKGROUP_SIZE === size
+      ? plain[index][0]
+      : launchesOfPart({ ...part, invocations: size })[0],
+  );
+  const result = joinLaunches(launches, target, call.layout);
+  if ('reason' in result) return apart(result.reason);
+  const { joined } = result;
+  return { dispatches: [{ ...joined, callIndex, label: call.label, source: joinedSource(joined) }] };
+}
+
+/** GEMM kernels cannot change their size; without one, the largest workgroup is the one to follow. */
+function widest(launches: readonly Launch[][]): Launch[] {
+  const gemm = launches.find(([{ shader }]) => shader.startsWith('gemm'));
+  return (
+    gemm ??
+    launches.reduce((a, b) =>
+      Number(b[0].defines.WORKGROUP_SIZE) > Number(a[0].defines.WORKGROUP_SIZE) ? b : a,
+    )
+  );
+}
+
 /** @throws Error naming the call for anything the device could not run. */
 export async function buildProgram(
   host: ProgramHost,
   label: string,
-  asked: readonly ProgramCall[],
+  calls: readonly ProgramCall[],
   onCompile?: (event: CompileEvent) => void,
 ): Promise<WebgpuProgram> {
   const { gpu } = host;
-  const calls = flatCalls(asked);
-  const launches = calls.flatMap((call, callIndex) =>
-    launchesOf(host.registry, call, host.target).map((launch) => ({ launch, callIndex })),
-  );
-  const pipelines = await Promise.all(launches.map(({ launch }) => host.pipelines.get(launch, onCompile)));
+  const apart = new Map<string, { label: string; reason: string }>();
+  const dispatches = calls.flatMap((call, callIndex) => {
+    if (call.kernel !== 'joined') {
+      return launchesOf(host.registry, call, host.target).map((launch) =>
+        single(launch, callIndex, call.label),
+      );
+    }
+    const { dispatches: made, reason } = joinedDispatches(host, call, callIndex);
+    if (reason !== undefined && !apart.has(reason)) apart.set(reason, { label: call.label, reason });
+    return made;
+  });
+  const pipelines = await Promise.all(dispatches.map(({ source }) => host.pipelines.get(source, onCompile)));
 
+  const slots = dispatches.reduce((sum, { params }) => sum + params.length, 0);
   const uniform = gpu.createBuffer({
     label: `${label} params`,
-    size: Math.max(1, launches.length) * PARAMS_STRIDE,
+    size: Math.max(1, slots) * PARAMS_STRIDE,
     usage: BUFFER_USAGE.UNIFORM | BUFFER_USAGE.COPY_DST,
   });
-  const words = new Uint32Array((launches.length * PARAMS_STRIDE) / 4);
-  launches.forEach(({ launch }, index) => words.set(paramWords(launch.params), (index * PARAMS_STRIDE) / 4));
+  const words = new Uint32Array((slots * PARAMS_STRIDE) / 4);
+  dispatches
+    .flatMap(({ params }) => params)
+    .forEach((params, slot) => words.set(paramWords(params), (slot * PARAMS_STRIDE) / 4));
   gpu.queue.writeBuffer(uniform, 0, words);
 
-  const steps = launches.map(({ launch, callIndex }, index): Step => {
-    const call = calls[callIndex];
-    const { pipeline, layout } = pipelines[index];
-    const entries: GPUBindGroupEntry[] = [
-      {
-        binding: 0,
-        resource: { buffer: uniform, offset: index * PARAMS_STRIDE, size: PARAMS_STRIDE },
-      },
-    ];
-    launch.bindings.forEach(({ view }, at) => {
-      const { buffer, allocated } = host.gpuBuffer(view, call.label);
-      const bytes = elementCount(view.shape) * DTYPE_BYTES[view.dtype];
-      // Whole vec4 elements, so that the last elements of an odd-sized tensor can be loaded as part of one.
-      const size = Math.min(
-        Math.ceil(bytes / 16) * 16,
-        allocated - view.offset,
-        host.target.limits.maxBindingBytes,
-      );
-      entries.push({ binding: at + 1, resource: { buffer, offset: view.offset, size } });
-    });
-    return {
-      pipeline,
-      bindGroup: gpu.createBindGroup({ label: call.label, layout, entries }),
-      workgroups: launch.workgroups,
-      callIndex,
-      kernel: `${launch.shader} ${launch.variant}`.trim(),
-    };
-  });
+  let slot = 0;
+  const steps = dispatches.map(
+    ({ callIndex, label: name, source, params, bindings, workgroups }, index): Step => {
+      const { pipeline, layout } = pipelines[index];
+      const entries: GPUBindGroupEntry[] = params.map((_, binding) => ({
+        binding,
+        resource: { buffer: uniform, offset: slot++ * PARAMS_STRIDE, size: PARAMS_STRIDE },
+      }));
+      bindings.forEach(({ view }, at) => {
+        const { buffer, allocated } = host.gpuBuffer(view, name);
+        const bytes = elementCount(view.shape) * DTYPE_BYTES[view.dtype];
+        // Whole vec4 elements, so that the last elements of an odd-sized tensor can be loaded as part of one.
+        const size = Math.min(
+          Math.ceil(bytes / 16) * 16,
+          allocated - view.offset,
+          host.target.limits.maxBindingBytes,
+        );
+        entries.push({ binding: params.length + at, resource: { buffer, offset: view.offset, size } });
+      });
+      return {
+        pipeline,
+        bindGroup: gpu.createBindGroup({ label: name, layout, entries }),
+        workgroups,
+        callIndex,
+        kernel: source.label,
+      };
+    },
+  );
   const program: WebgpuProgram = {
     label,
     calls,
     steps,
+    apart: [...apart.values()],
     destroyed: false,
     destroy() {
       program.destroyed = true;

@@ -20,6 +20,7 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
   const [n, k] = call.w.shape;
   const silu = call.epilogue === 'silu_mul';
   const { parts = 1 } = call;
+  const tickets = call.tickets !== undefined && variant.kind === 'matrix';
   const [ldc, capacity] = [call.out.shape.at(-1)!, call.out.shape.at(-2)!];
   const operands: GemmOperands = {
     aType: call.a.dtype,
@@ -32,6 +33,7 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
     grouped: false,
     gatherToken: false,
     parts,
+    tickets,
   };
   // Whole steps of BK, so that only the last part can have a rest.
   const step = variant.kind === 'matrix' ? variant.bk : 1;
@@ -46,7 +48,9 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
       { view: call.w, access: 'read' },
       { view: call.out, access: 'read_write' },
       ...(call.bias ? [{ view: call.bias, access: 'read' as const }] : []),
+      ...(tickets ? [{ view: call.tickets!, access: 'read_write' as const }] : []),
     ],
+    dynamic: tickets,
     params: [
       rangeWord(call.layout, call.range, call.rows),
       k,
@@ -77,6 +81,7 @@ export function moeGemmLaunch(call: MoeGemmCall, variant: GemmVariant, target: L
     grouped: true,
     gatherToken: call.gather === 'token',
     parts: 1,
+    tickets: false,
   };
   return {
     shader: SHADER[variant.kind],

@@ -56,6 +56,8 @@ export interface GemmOperands {
   gatherToken: boolean;
   /** Ranges that K is cut into (GemmCall.parts); matrix variant only. */
   parts: number;
+  /** Tiles are drawn from a counter (GemmCall.tickets); matrix variant only. */
+  tickets: boolean;
 }
 
 export const SHADER: Record<GemmVariant['kind'], string> = {
@@ -132,9 +134,11 @@ export function gemmDefines(variant: GemmVariant, operands: GemmOperands): Launc
     WIDE: wide,
     ALIGNED: !wide && operands.k % 4 === 0,
     BIAS: operands.bias,
+    TICKETS_AT: operands.bias ? 6 : 5,
     SILU: operands.silu,
     GROUPED: operands.grouped,
     PARTS: operands.parts,
+    TICKETS: operands.tickets,
     GATHER_TOKEN: operands.gatherToken,
   };
   switch (variant.kind) {

@@ -41,6 +41,7 @@ const PLAIN: Choices = {
   grouped: [false],
   gatherToken: [false],
   parts: [1],
+  tickets: [false],
 };
 const HALF: Choices = { ...PLAIN, aType: ['f16'], wType: ['f16'], outType: ['f16'] };
 const SINGLE: Choices = { ...PLAIN, aType: ['f32'], wType: ['f32'], outType: ['f32'] };
@@ -49,7 +50,7 @@ const GROUPED = { grouped: [true], gatherToken: [true, false] } as const;
 export const COMPILED_DENSE: Variant[] = [
   ...withOperands(
     EVERY_VARIANT.filter(({ kind }) => kind === 'matrix'),
-    { ...HALF, outType: ['f32'], k: [64, 72], parts: [4] },
+    { ...HALF, outType: ['f32'], k: [64, 72], parts: [4], tickets: [true] },
   ),
   ...withOperands(EVERY_VARIANT, HALF),
   ...withOperands(EVERY_VARIANT, SINGLE),
