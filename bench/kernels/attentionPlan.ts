@@ -14,6 +14,7 @@ import {
 import { stepMetaLayout, type StepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 import { planFixed, planWhole } from './attentionBaselines.ts';
 import { skewedBatches, traceBatch, type LengthBatch } from './attentionBatches.ts';
+import { savePlanTrace } from './attentionPlanTrace.ts';
 import { Buffers } from './buffers.ts';
 import { openDevice, type KernelBenchOptions } from './index.ts';
 
@@ -23,6 +24,8 @@ export interface AttentionPlanBenchOptions {
   /** CSV files with columns ContextTokens and GeneratedTokens. */
   traces?: readonly string[];
   rounds?: number; // 15: timed rounds of each schedule
+  /** Where to save the plans of the skewed batches as a trace. */
+  trace?: string;
 }
 
 export interface AttentionPlanRow {
@@ -85,6 +88,7 @@ export async function runAttentionPlanBench(options: AttentionPlanBenchOptions):
     device.destroy();
   }
   const planTimes = measurePlanning(print);
+  if (options.trace !== undefined) await savePlanTrace(options.trace, print);
   return { device: { kind, name }, unit: 'microseconds: median of one layer', rows, planTimes };
 }
 

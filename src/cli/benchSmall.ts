@@ -4,6 +4,7 @@ import { line } from './benchKernels.ts';
 import { addRecordOptions, type RecordFlags, saveRecord } from './benchRecord.ts';
 import { type BenchResult, loadBench, runBench } from './benchSource.ts';
 import { type BenchDevice, deviceOption } from './benchTarget.ts';
+import { collect } from './values.ts';
 
 interface SmallFlags extends RecordFlags {
   device?: BenchDevice;
@@ -20,6 +21,8 @@ interface SmallBench {
   file: string;
   run: string;
   devices?: readonly BenchDevice[];
+  /** Its own options. */
+  options?: (command: Command) => Command;
 }
 
 const REAL = ['auto', 'webgpu', 'cpu'] as const;
@@ -32,6 +35,8 @@ const benches: readonly SmallBench[] = [
     file: 'kernels/attentionPlan.ts',
     run: 'runAttentionPlanBench',
     devices: REAL,
+    options: (command) =>
+      command.option('--traces <csv>', 'batches of the lengths in this file too; several allowed', collect),
   },
   {
     name: 'join-pairs',
@@ -56,9 +61,10 @@ const benches: readonly SmallBench[] = [
 ];
 
 export function smallBenchCommands(): Command[] {
-  return benches.map(({ name, description, file, run, devices }) => {
+  return benches.map(({ name, description, file, run, devices, options }) => {
     const command = new Command(name).description(`${description} (needs a clone)`);
     if (devices) command.addOption(deviceOption(devices));
+    options?.(command);
     return addRecordOptions(command).action(async (flags: SmallFlags) => {
       const module = await loadBench<Record<string, Run>>(file);
       const { device, ...figures } = await runBench(() => module[run]({ ...flags, print: line }));

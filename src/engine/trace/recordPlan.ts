@@ -2,15 +2,25 @@
 import { ATTENTION_COUNT, ITEM, ITEM_WORDS, type AttentionSection } from '../plan/stepMeta.ts';
 import type { TraceBuilder } from './builder.ts';
 
+export interface PlanItem {
+  wg: number;
+  head: number; // KV head
+  qStart: number; // first token row of its request
+  kvStart: number;
+  kvEnd: number;
+  /** (query row, KV token) pairs, whole tiles counted. */
+  cost: number;
+}
+
 /**
- * Adds what planAttention wrote to `words` for one slot. An item's cost is its (query row, KV token) pairs, whole tiles
- * counted. `span`: the attention span that carries it out.
+ * Adds what planAttention wrote to `words` for one slot. `spanOf`: the span that carries an item out, -1 for none; it is
+ * asked in the order in which each workgroup works.
  */
 export function recordPlan(
   builder: TraceBuilder,
   section: AttentionSection,
   words: Uint32Array,
-  span = -1,
+  spanOf: (item: PlanItem) => number = () => -1,
 ): void {
   for (const tile of [16, 128] as const) {
     if (words[section.counts + ATTENTION_COUNT[tile === 16 ? 'items16' : 'items128']] === 0) continue;
@@ -21,15 +31,15 @@ export function recordPlan(
         const at = items + i * ITEM_WORDS;
         const kvStart = words[at + ITEM.kvStart];
         const kvEnd = words[at + ITEM.kvEnd];
-        builder.planItem({
+        const item: PlanItem = {
           wg,
           head: words[at + ITEM.kvHead],
           qStart: words[at + ITEM.qoStart],
           kvStart,
           kvEnd,
           cost: tile * (kvEnd - kvStart),
-          span,
-        });
+        };
+        builder.planItem({ ...item, span: spanOf(item) });
       }
     }
   }

@@ -102,12 +102,7 @@ export function printTrace(trace: Trace, top?: number): string[] {
       header.intrusive ? '; measuring slowed it' : ''
     }`,
   ];
-  const width = Math.max(0, ...summary.lanes.map(({ lane }) => lane.length));
-  for (const { lane, spans, busy, share } of summary.lanes) {
-    lines.push(
-      `  ${lane.padEnd(width)}  busy ${percent(share)}  ${formatNs(busy).padStart(9)}  in ${spans} spans`,
-    );
-  }
+  lines.push(...laneLines(summary.lanes));
   if (summary.iterations > 1) {
     const share = summary.length > 0 ? summary.idleBetweenIterations / summary.length : 0;
     lines.push(
@@ -118,6 +113,34 @@ export function printTrace(trace: Trace, top?: number): string[] {
     lines.push(`  ${formatNs(total).padStart(9)}  ${String(count).padStart(5)} x ${name}`);
   }
   return lines;
+}
+
+/** More lanes of a kind than this on one device (requests, workgroups) are one line. */
+const MANY = 8;
+
+function laneLines(lanes: readonly LaneSummary[]): string[] {
+  const groups = new Map<string, LaneSummary[]>();
+  for (const lane of lanes) {
+    const key = `${lane.device}/${lane.kind}`;
+    groups.set(key, [...(groups.get(key) ?? []), lane]);
+  }
+  const several = new Set(lanes.map(({ device }) => device)).size > 1;
+  const name = ({ device, lane }: LaneSummary): string => (several ? `${device}: ${lane}` : lane);
+  const width = Math.min(48, Math.max(0, ...lanes.map((lane) => name(lane).length)));
+  return [...groups.values()].flatMap((group) => {
+    if (group.length <= MANY) {
+      return group.map(
+        (lane) =>
+          `  ${name(lane).padEnd(width)}  busy ${percent(lane.share)}  ${formatNs(lane.busy).padStart(9)}  in ${lane.spans} spans`,
+      );
+    }
+    const shares = group.map(({ share }) => share);
+    const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
+    const spans = group.reduce((sum, lane) => sum + lane.spans, 0);
+    const range = `${percent(Math.min(...shares)).trim()} to ${percent(Math.max(...shares)).trim()}`;
+    const many = name({ ...group[0], lane: `${group.length} tracks` });
+    return [`  ${many.padEnd(width)}  busy ${percent(mean)}  (${range}) in ${spans} spans`];
+  });
 }
 
 function percent(share: number): string {
