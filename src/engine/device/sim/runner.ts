@@ -7,11 +7,13 @@ import type { BatchRunner, LaunchedStep, SampledToken } from '../../model/runner
 import type { DenseBatch } from '../../schedule/scheduler.ts';
 import { SimClock } from './clock.ts';
 import { mixOf } from './mix.ts';
+import type { Pricer } from './priceCache.ts';
 import { mix32 } from './random.ts';
-import type { StepModel, StepPrice } from './step.ts';
+import type { StepPrice } from './step.ts';
 
 export interface SimRunnerOptions {
-  model: StepModel;
+  model: Pricer;
+  vocabSize: number;
   sizes: BatchRunner['sizes'];
   /** Host time for each step. */
   hostSeconds: number;
@@ -37,7 +39,7 @@ export class SimRunner implements BatchRunner {
 
   constructor(options: SimRunnerOptions) {
     this.#options = options;
-    this.config = { vocabSize: options.model.options.graph.model.vocabSize };
+    this.config = { vocabSize: options.vocabSize };
     this.sizes = options.sizes;
     this.#seed = mix32(options.seed ?? 1);
   }

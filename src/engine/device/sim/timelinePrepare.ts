@@ -16,13 +16,11 @@ export const STREAMS = SIM_LANES.length + 1;
 const OTHER = SIM_LANES.length;
 const ATTENTION: readonly string[] = ['decode_attention', 'prefill_attention', 'merge'];
 
-/** Work beside the pipeline's own, once a layer (the offload of KV pages). Lanes mode only. */
+/** Work beside the pipeline's own, once a layer (the offload of KV pages). Nothing waits for it. Lanes mode only. */
 export interface SideOperation extends Omit<NanoOperation, 'operation' | 'lane' | 'range'> {
   lane: SimLane;
   /** Issued right behind this nano-operation. */
   behind: string;
-  /** Held up by it: these nano-operations of the same layer wait for it. */
-  before?: readonly string[];
 }
 
 export interface Issue {
@@ -62,9 +60,6 @@ export function preparePipeline(
     return at;
   };
   const needs = nodes.map((node) => node.after.map(({ id, layer }) => ({ node: find(id), layer })));
-  for (const { id, before = [] } of side) {
-    for (const held of before) needs[find(held)].push({ node: find(id), layer: 0 });
-  }
   const needsAt = new Int32Array(nodes.length + 1);
   needs.forEach((list, i) => (needsAt[i + 1] = needsAt[i] + 2 * list.length));
   const stages = pipeline.stages.map(({ members }) =>
@@ -76,7 +71,7 @@ export function preparePipeline(
   const issues = stages.flat();
   const stream = Int8Array.from(nodes, (node) => {
     if (node.lane !== 'memory') return SIM_LANES.indexOf(node.lane);
-    return 'operation' in node && !ATTENTION.includes(node.operation) ? OTHER : SIM_LANES.indexOf('memory');
+    return 'operation' in node && ATTENTION.includes(node.operation) ? SIM_LANES.indexOf('memory') : OTHER;
   });
   return {
     ids,
@@ -97,7 +92,7 @@ export function preparePipeline(
   };
 }
 
-/** P of a lane; copies are network traffic. */
+/** P of a lane. Copy engines need no share. */
 export function lanePerformance(table: InterferenceTable, lane: SimLane, share: number): number {
-  return performanceAt(table, lane === 'copy' ? 'network' : lane, Math.min(1, share));
+  return lane === 'copy' ? 1 : performanceAt(table, lane, Math.min(1, share));
 }
