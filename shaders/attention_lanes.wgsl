@@ -8,6 +8,9 @@
 //
 // All values are variables of their own (#for), not arrays: they must stay in registers.
 //
+// TEAM says who works on an item: a workgroup, or a subgroup alone (no barrier, no workgroup memory: the slots meet by
+// shuffles). PAUSED: the subgroups are guests in a GEMM's workgroups and keep step with its barriers (join.ts).
+//
 // On software adapters SLOTS is 1: no barrier, no workgroup memory. There a load is what costs (every vector lane
 // loads for itself, some 40 instructions for 16 bytes, the same address or not), and no two lanes load the same.
 #if LANES != 1
@@ -21,7 +24,7 @@ const ATTENTION_LOADS_OF_ROW = ATTENTION_VECTORS / {{PARTS}}u;
 
 alias AttentionRaw = {{KV}}x{{KV_WIDTH}};
 
-#if SLOTS != 1
+#if SHARED
 var<workgroup> attention_maxima: array<f32, ATTENTION_SLOTS * {{ROWS}}u>;
 var<workgroup> attention_sums: array<f32, ATTENTION_SLOTS * {{ROWS}}u>;
 // As words: in a joined dispatch they share the memory of a GEMM's tiles.
@@ -112,6 +115,9 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #endfor
   }
   for (var base = item.kv_start; base < item.kv_end; base += ATTENTION_STEP) {
+#if PAUSED
+    beside_pause();
+#endif
 #for u TOKENS
     let token_{{u}} = base + {{u}}u * ATTENTION_SLOTS + slot;
 #for l LOADS
@@ -229,18 +235,45 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #endfor
   }
 
-#if SLOTS == 1
+#if TEAM == subgroup
+  // The slots' results come to one scale and are added up across the subgroup.
+#for r ROWS
+  {
+    var largest = maximum_{{r}};
+#for s SLOT_STEPS
+    largest = max(largest, subgroupShuffleXor(largest, {{LANES}}u << {{s}}u));
+#endfor
+    let scale = exp2(maximum_{{r}} - largest);
+    sum_{{r}} *= scale;
+#for l LOADS
+#for p PARTS
+    acc_{{r}}_{{l}}_{{p}} *= scale;
+#endfor
+#endfor
+#for s SLOT_STEPS
+    sum_{{r}} += subgroupShuffleXor(sum_{{r}}, {{LANES}}u << {{s}}u);
+#for l LOADS
+#for p PARTS
+    acc_{{r}}_{{l}}_{{p}} += subgroupShuffleXor(acc_{{r}}_{{l}}_{{p}}, {{LANES}}u << {{s}}u);
+#endfor
+#endfor
+#endfor
+    maximum_{{r}} = largest;
+  }
+#endfor
+#endif
+#if !SHARED
 #for r ROWS
   if (first + {{r}}u < item.rows) {
     let inverse_{{r}} = attention_inverse(sum_{{r}});
 #for l LOADS
 #for p PARTS
-    if (own_{{l}} + {{p}}u < ATTENTION_VECTORS) {
+    if (slot == 0u && own_{{l}} + {{p}}u < ATTENTION_VECTORS) {
       attention_store(item, first + {{r}}u, own_{{l}} + {{p}}u, acc_{{r}}_{{l}}_{{p}} * inverse_{{r}});
     }
 #endfor
 #endfor
-    if (part == 0u) {
+    if (lane == 0u) {
       attention_store_lse(item, first + {{r}}u, maximum_{{r}}, sum_{{r}});
     }
   }
@@ -280,7 +313,7 @@ fn attention_walk(item: AttentionItem, first: u32, lane: u32) {
 #endif
 }
 
-#if SLOTS != 1
+#if SHARED
 // Adds up a vector of a row over the slots and stores it.
 fn attention_add_slots(item: AttentionItem, row: u32, r: u32, vector: u32, largest: f32) {
   var total = 0.0;

@@ -22,6 +22,8 @@ export interface AttentionBenchShape {
   pageSize?: number; // 16
   workgroups?: number; // the device's default
   tiles?: readonly TileRows[];
+  sequential?: boolean; // pages in order instead of random
+  seed?: number; // the same data each time
 }
 
 const EMBEDDED = { heads: 8, kvHeads: 4, headDim: 32 };
@@ -68,7 +70,7 @@ export function attentionCase(device: Device, shape: AttentionBenchShape): CaseG
   });
   const words = new Uint32Array(layout.words);
   for (let page = 0; page < pages; page++) words[layout.pages + page] = page;
-  for (let i = pages - 1; i > 0; i--) {
+  for (let i = shape.sequential ? 0 : pages - 1; i > 0; i--) {
     const j = Math.floor(Math.random() * (i + 1));
     const page = words[layout.pages + i];
     words[layout.pages + i] = words[layout.pages + j];
@@ -86,7 +88,7 @@ export function attentionCase(device: Device, shape: AttentionBenchShape): CaseG
     words,
   );
 
-  const buffers = new Buffers(device);
+  const buffers = new Buffers(device, shape.seed);
   const meta = buffers.make('meta', 'u32', [layout.words]);
   device.write(meta.buffer, 0, words);
   const q = buffers.random('q', dtype, [tokens, heads, headDim]);

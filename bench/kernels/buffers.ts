@@ -5,8 +5,15 @@ import { elementCount, tensor, tensorBytes } from '../../src/engine/device.ts';
 export class Buffers {
   private readonly views: TensorView[] = [];
   private readonly device: Device;
-  constructor(device: Device) {
+  private readonly random32: () => number;
+  constructor(device: Device, seed = Math.floor(Math.random() * 2 ** 32)) {
     this.device = device;
+    let state = seed;
+    this.random32 = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      // The low bits of such a generator repeat soon.
+      return (state ^ (state >>> 16)) >>> 0;
+    };
   }
 
   make(label: string, dtype: DType, shape: number[]): TensorView {
@@ -21,8 +28,8 @@ export class Buffers {
     const stretch = new Uint32Array(Math.min(2 ** 20, Math.ceil(tensorBytes(dtype, shape) / 4)));
     const floats = new Float32Array(stretch.buffer);
     // For f16: exponent 01110 or less, so that every value is finite and below 1 in size.
-    if (dtype === 'f16') for (let i = 0; i < stretch.length; i++) stretch[i] = random32() & 0xbbffbbff;
-    else for (let i = 0; i < floats.length; i++) floats[i] = Math.random() * 2 - 1;
+    if (dtype === 'f16') for (let i = 0; i < stretch.length; i++) stretch[i] = this.random32() & 0xbbffbbff;
+    else for (let i = 0; i < floats.length; i++) floats[i] = this.random32() / 2 ** 31 - 1;
     const words = Math.ceil((elementCount(shape) * (dtype === 'f16' ? 2 : 4)) / 4);
     for (let at = 0; at < words; at += stretch.length) {
       this.device.write(view.buffer, at * 4, stretch.subarray(0, Math.min(stretch.length, words - at)));
@@ -33,8 +40,4 @@ export class Buffers {
   free(): void {
     this.views.forEach((view) => this.device.destroyBuffer(view.buffer));
   }
-}
-
-function random32(): number {
-  return Math.floor(Math.random() * 2 ** 32);
 }

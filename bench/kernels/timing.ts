@@ -8,11 +8,11 @@
  * are filled, so warming up goes on as long as it helps.
  */
 import type { Device } from '../../src/engine/device.ts';
-import type { KernelCall } from '../../src/engine/kernels/calls.ts';
+import type { ProgramCall } from '../../src/engine/kernels/calls.ts';
 
 export interface TimedCase {
   name: string;
-  calls: readonly KernelCall[];
+  calls: readonly ProgramCall[];
   /** Bytes that one run of the calls must move between memory and cores. */
   bytes?: number;
   /** Floating-point operations of one run of the calls (a multiply-add is two). */
@@ -61,7 +61,7 @@ export async function timeCase(
   }
   // The estimate holds one round trip (10-200 us); a second one, from several runs, does not.
   const few = Math.max(1, Math.min(20, Math.floor(roundMs / estimate)));
-  const repeat = (times: number): KernelCall[] => Array.from({ length: times }, () => calls).flat();
+  const repeat = (times: number): ProgramCall[] => Array.from({ length: times }, () => calls).flat();
   const probe = await device.compile(`${name} x${few}`, repeat(few));
   estimate = Math.max(1e-4, Math.min(await run(probe), await run(probe)) / few);
   probe.destroy();

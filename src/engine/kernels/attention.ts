@@ -19,11 +19,13 @@ export interface AttentionShape {
   kvType: DType;
   /** Workgroup size that is wanted (CallBase.invocations); followed as far as lanes and workgroup memory allow. */
   invocations?: number;
+  /** In subgroups of their own within another kernel's workgroups (CallBase.beside). */
+  guest?: boolean;
 }
 
 export interface AttentionVariant {
   shader: 'attention_lanes' | 'attention_tile';
-  defines: Record<string, number | boolean>;
+  defines: Record<string, string | number | boolean>;
 }
 
 const MAX_HEAD_DIM = 256;
@@ -70,6 +72,20 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
     // tokens; "+" issues the loads of a step while the step before is computed:
     //   32: 16x1x4 24 %, 8x2x4 35 %, 16x1x4+ 36 %, 8x2x2+ 40 %      64: 46, 64, 71, 73 (8x2x3+ 76)
     //   132: 80, 90, 97, 95 (97)                                    264: 100, 91, 98, 97 (16x1x2+ 103)
+    if (shape.guest && loads === 1 && kvWidth === 8 && lanes >= 8 && rows <= 4) {
+      return lanesVariant({
+        width,
+        kvWidth,
+        rows,
+        lanes: lanes / 2,
+        loads: 2,
+        tokens: 2,
+        slots: min / (lanes / 2),
+        ahead: true,
+        team: 'subgroup',
+        paused: true,
+      });
+    }
     if (loads === 1 && kvWidth === 8 && lanes >= 8 && rows <= 4) {
       const size = invocations ?? 256;
       const few =
@@ -137,7 +153,10 @@ function lanesVariant(chosen: {
   rows: number;
   tokens: number;
   ahead?: boolean;
+  team?: 'workgroup' | 'subgroup';
+  paused?: boolean;
 }): AttentionVariant {
+  const { team = 'workgroup' } = chosen;
   return {
     shader: 'attention_lanes',
     defines: {
@@ -153,6 +172,10 @@ function lanesVariant(chosen: {
       ROWS: chosen.rows,
       TOKENS: chosen.tokens,
       AHEAD: chosen.ahead ?? false,
+      TEAM: team,
+      SHARED: team === 'workgroup' && chosen.slots !== 1,
+      SLOT_STEPS: team === 'subgroup' ? Math.log2(chosen.slots) : 0,
+      PAUSED: chosen.paused ?? false,
     },
   };
 }
@@ -164,7 +187,15 @@ function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
   const group = heads / kvHeads;
   const workgroups =
     call.workgroups ?? Math.min(layout.capacity.attentionWorkgroups, target.limits.maxWorkgroups);
-  const shape = { tile, headDim, group, kvType: kCache.dtype, workgroups, invocations: call.invocations };
+  const shape = {
+    tile,
+    headDim,
+    group,
+    kvType: kCache.dtype,
+    workgroups,
+    invocations: call.invocations,
+    guest: call.beside === 'guest',
+  };
   const { shader, defines } = choose(shape, target);
   const short = shader.slice('attention_'.length);
   return [

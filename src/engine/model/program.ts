@@ -371,6 +371,7 @@ function activation(parts: ProgramParts, label: string, at: Placement): KernelCa
     gateUp: at.set.gateUp!,
     out: at.set.ffn,
     rowsPerToken: parts.config.moe?.topK ?? 1,
+    compact: parts.config.moe !== undefined,
   };
 }
 

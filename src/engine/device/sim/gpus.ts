@@ -45,11 +45,14 @@ export interface Gpu {
   attentionSeconds: number;
   /** Bytes/s one way between a GPU and host memory, achieved. */
   hostBandwidth: number;
+  /** What the host does for each iteration: form the batch, plan, deliver tokens. */
+  hostSeconds: number;
 }
 
 const GB = 1e9;
 const TERA = 1e12;
 const MICRO = 1e-6;
+const MILLI = 1e-3;
 
 const a100: Gpu = {
   name: 'a100-80',
@@ -75,6 +78,7 @@ const a100: Gpu = {
   launchSeconds: 5 * MICRO, // assumed
   attentionSeconds: 36 * MICRO, // [AS] GEMV: 116 us for 256 requests, 196 us for 512
   hostBandwidth: 25 * GB, // PCIe 4 x16
+  hostSeconds: 2 * MILLI, // assumed
 };
 
 const h100: Gpu = {
@@ -99,6 +103,7 @@ const h100: Gpu = {
   launchSeconds: 4 * MICRO, // assumed
   attentionSeconds: 15 * MICRO, // assumed
   hostBandwidth: 50 * GB, // PCIe 5 x16
+  hostSeconds: 2 * MILLI, // assumed
 };
 
 const h200: Gpu = {
