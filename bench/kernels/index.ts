@@ -6,7 +6,7 @@ import type { Device } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
 import { findNodeAdapters, nodeGpu } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
-import type { KernelCall } from '../../src/engine/kernels/calls.ts';
+import { flatCalls, type KernelCall } from '../../src/engine/kernels/calls.ts';
 import { KERNELS } from '../../src/engine/kernels/index.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { LANE_CLASS, laneOf } from '../../src/engine/trace/recordCalls.ts';
@@ -95,7 +95,7 @@ export async function runKernelBench({
           const row = await timeCase(device, timed);
           print(formatRow(row));
           rows.push(row);
-          kinds.push(timed.calls);
+          kinds.push(flatCalls(timed.calls));
         }
         free();
       }

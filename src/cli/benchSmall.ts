@@ -4,7 +4,7 @@ import { line } from './benchKernels.ts';
 import { addRecordOptions, type RecordFlags, saveRecord } from './benchRecord.ts';
 import { type BenchResult, loadBench, runBench } from './benchSource.ts';
 import { type BenchDevice, deviceOption } from './benchTarget.ts';
-import { collect } from './values.ts';
+import { CliError, collect, integer } from './values.ts';
 
 interface SmallFlags extends RecordFlags {
   device?: BenchDevice;
@@ -14,6 +14,16 @@ type Run = (
   options: SmallFlags & { print: (line: string) => void },
 ) => Promise<BenchResult & { unit?: string }>;
 
+/** What bench/serving/rowsTrace.ts exports. */
+interface RowsTraceModule {
+  saveRowsTrace(options: {
+    file: string;
+    device: BenchResult['device'];
+    rows: readonly object[];
+    print: (line: string) => void;
+  }): Promise<boolean>;
+}
+
 interface SmallBench {
   name: string;
   description: string;
@@ -21,6 +31,8 @@ interface SmallBench {
   file: string;
   run: string;
   devices?: readonly BenchDevice[];
+  /** It saves its trace itself; for others it is one of the rows that have a time. */
+  ownTrace?: boolean;
   /** Its own options. */
   options?: (command: Command) => Command;
 }
@@ -34,6 +46,7 @@ const benches: readonly SmallBench[] = [
       'the attention plan: imbalance and time against one workgroup for each request and fixed splitting',
     file: 'kernels/attentionPlan.ts',
     run: 'runAttentionPlanBench',
+    ownTrace: true,
     devices: REAL,
     options: (command) =>
       command.option('--traces <csv>', 'batches of the lengths in this file too; several allowed', collect),
@@ -43,8 +56,13 @@ const benches: readonly SmallBench[] = [
     description:
       'two kernels side by side in one dispatch against one after the other, by share of workgroups',
     file: 'kernels/joinPairs.ts',
-    run: 'runJoinPairsBench',
+    run: 'runJoinPairs',
     devices: REAL,
+    options: (command) =>
+      command
+        .option('--rows <n>', 'rows of the matrix product (default: by device)', integer(1))
+        .option('--requests <n>', 'requests of the attention', integer(1))
+        .option('--context <n>', 'KV tokens of each request', integer(1)),
   },
   {
     name: 'host-time',
@@ -61,14 +79,26 @@ const benches: readonly SmallBench[] = [
 ];
 
 export function smallBenchCommands(): Command[] {
-  return benches.map(({ name, description, file, run, devices, options }) => {
+  return benches.map(({ name, description, file, run, devices, options, ownTrace }) => {
     const command = new Command(name).description(`${description} (needs a clone)`);
     if (devices) command.addOption(deviceOption(devices));
     options?.(command);
     return addRecordOptions(command).action(async (flags: SmallFlags) => {
       const module = await loadBench<Record<string, Run>>(file);
       const { device, ...figures } = await runBench(() => module[run]({ ...flags, print: line }));
+      if (flags.trace !== undefined && !ownTrace) await traceRows(flags.trace, name, device, figures.rows);
       await saveRecord(flags, name, device, figures);
     });
   });
+}
+
+async function traceRows(
+  file: string,
+  name: string,
+  device: BenchResult['device'],
+  rows: object[],
+): Promise<void> {
+  const { saveRowsTrace } = await loadBench<RowsTraceModule>('serving/rowsTrace.ts');
+  if (await saveRowsTrace({ file, device, rows, print: line })) return;
+  throw new CliError(`bench ${name} times nothing that a trace could show: leave --trace out`);
 }
