@@ -198,8 +198,9 @@ describe('cost of an operation', () => {
   it('counts whole waves of tiles', () => {
     const { gpu } = parseGpu('a100-80');
     const wave = gemmSeconds(gpu, 128, 128 * gpu.sms, 4096);
-    expect(gemmSeconds(gpu, 128, 128, 4096)).toBeCloseTo(wave * 0.5 * (1 / 0.7), 12); // one small tile over K
-    expect(gemmSeconds(gpu, 128, 128 * gpu.sms + 1, 4096)).toBeGreaterThan(1.4 * wave);
+    expect(gemmSeconds(gpu, 128, 128, 4096)).toBeCloseTo(wave, 12); // one tile alone
+    expect(gemmSeconds(gpu, 64, 128, 4096)).toBeCloseTo(wave * 0.5 * (1 / 0.7), 12); // a skinny one
+    expect(gemmSeconds(gpu, 128, 128 * gpu.sms + 1, 4096)).toBeCloseTo(2 * wave, 12);
     expect(gemmSeconds(gpu, 8 * 128, 128 * gpu.sms, 4096)).toBeCloseTo(8 * wave, 12);
   });
 });

@@ -41,6 +41,7 @@ export function gemmSeconds(gpu: Gpu, rows: number, n: number, k: number, count 
   const products = Math.min(count, rows);
   let best = Infinity;
   for (const tile of gpu.tiles) {
+    if (tile.skinny && rows / products > tile.m) continue;
     for (let split = 1; split <= gpu.maxSplitK; split++) {
       const tiles = products * Math.ceil(rows / products / tile.m) * Math.ceil(n / tile.n) * split;
       let seconds = Math.ceil(tiles / gpu.sms) * tileSeconds(gpu, tile, k / split);

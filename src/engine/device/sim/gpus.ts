@@ -7,8 +7,8 @@
  * tokens. [AS]: NanoFlow's published auto-search profiles of an A100. [H]: measured on an H100 80GB HBM3 with CUDA 13
  * (docs/log.md). "Assumed" marks what nobody measured.
  *
- * CALIBRATED, all on [T2] and nothing else: `gemmFraction`, `attentionFraction`, `memoryFraction`, `linkFraction` and
- * the small tile's `efficiency` of the A100. The H100's are read off [H]. test/sim/fidelity.test.ts tests on other data.
+ * CALIBRATED, all on [T2] and nothing else: `gemmFraction`, `attentionFraction`, `memoryFraction` and
+ * `linkFraction` of the A100. The H100's are read off [H]. test/sim/fidelity.test.ts tests on other data.
  */
 
 /** A GEMM kernel's output tile. One tile runs on one SM; a wave is one tile for each SM. */
@@ -17,6 +17,8 @@ export interface Tile {
   n: number; // output columns
   /** Speed relative to the best tile. */
   efficiency: number;
+  /** Only for products with no more rows than the tile. */
+  skinny?: boolean;
 }
 
 export interface Gpu {
@@ -67,10 +69,10 @@ const a100: Gpu = {
   sms: 108,
   tiles: [
     { m: 128, n: 128, efficiency: 1 },
-    // [T2] bounds it: above 0.75, KQV and O at 2048 tokens would be faster than they were.
-    { m: 64, n: 128, efficiency: 0.7 },
+    // NanoFlow's published kernels for 128 rows and more all have tiles of 128 rows.
+    { m: 64, n: 128, efficiency: 0.7, skinny: true }, // assumed
   ],
-  // [AS] KQV over 256, 384, 640, 768 tokens took .086, .100, .155, .162 ms, not less than unsplit tiles need.
+  // [AS] KQV over 256, 384, 640, 768 tokens: .086, .100, .155, .162 ms. Unsplit 128x128 tiles: .104 each.
   maxSplitK: 1,
   linkBandwidth: 300 * GB,
   linkFraction: 0.7, // [T2] Net 47.92 ms for 75.2 GB less the fixed part
@@ -94,7 +96,7 @@ const h100: Gpu = {
   tiles: [
     { m: 128, n: 256, efficiency: 1 },
     { m: 128, n: 128, efficiency: 0.93 }, // [H] q,k,v at 1024 tokens: 726 TFLOP/s
-    { m: 64, n: 128, efficiency: 0.7 },
+    { m: 64, n: 128, efficiency: 0.7, skinny: true },
   ],
   maxSplitK: 4,
   linkBandwidth: 450 * GB,
