@@ -60,9 +60,6 @@ fn run(group: u32, groups: u32, lane: u32) {
   const tile_columns = {{BN}}u;
 #endif
   let column_tiles = (params.columns + tile_columns - 1u) / tile_columns;
-#if BESIDE
-  var barriers = 0u; // that guests in this workgroup have to keep step with, always an even number
-#endif
 #if TICKETS
   loop {
     if (lane == 0u) {
@@ -262,20 +259,7 @@ fn run(group: u32, groups: u32, lane: u32) {
     gemm_matrix_store(tile, first_column, sub_m * GEMM_FM + 3u, sub_n * GEMM_FN, subgroup - sub_k, sub_k, lane % 32u);
 #endif
     workgroupBarrier();
-#if BESIDE
-    workgroupBarrier();
-#if FM == 1
-    barriers += 2u + 2u * steps + 4u;
-#elif FM == 2
-    barriers += 2u + 2u * steps + 6u;
-#else
-    barriers += 2u + 2u * steps + 10u;
-#endif
-#endif
   }
-#if BESIDE
-  beside_leave(lane, barriers + 2u);
-#endif
 }
 
 fn gemm_fetch_a(row: u32, k: u32) -> vec4<u32> {

@@ -1,6 +1,6 @@
 /**
  * A GEMM and paged decode attention side by side in one dispatch, against one after the other with the whole device
- * each: by workgroups given to attention, by layout, and as guests in the GEMM's workgroups. Outputs are compared with
+ * each: by workgroups given to attention and by layout. Outputs are compared with
  * those of the plain order, so a race cannot pass as speed.
  */
 import { tensor, type Device, type TensorView } from '../../src/engine/device.ts';
@@ -100,7 +100,7 @@ interface Candidate {
   lists: number; // workgroups of the attention plan
   gemm: Partial<GemmCall>;
   attention: Partial<AttentionCall>;
-  layout: 'blocks' | 'spread' | 'beside';
+  layout: 'blocks' | 'spread';
 }
 
 interface Alone {
@@ -130,10 +130,10 @@ class Pair {
   candidates(cores: number): Candidate[] {
     const list: Candidate[] = [];
     const matrix = this.device.target.features.subgroupMatrix;
-    for (const share of [0.12, 0.25, 0.36, 0.5]) {
+    for (const share of [0.12, 0.24, 0.36, 0.42, 0.5]) {
       const attention = Math.max(1, Math.round(cores * share));
       for (const ticket of matrix ? [true] : [false]) {
-        for (const layout of share === 0.25 ? (['blocks', 'spread'] as const) : (['blocks'] as const)) {
+        for (const layout of share === 0.36 ? (['blocks', 'spread'] as const) : (['blocks'] as const)) {
           list.push({
             how: `${cores - attention} + ${attention} workgroups, ${layout}${ticket ? ', tickets' : ''}`,
             lists: attention,
@@ -143,15 +143,6 @@ class Pair {
           });
         }
       }
-    }
-    if (matrix) {
-      list.push({
-        how: `${cores} workgroups with 4 guest subgroups each`,
-        lists: cores * 4,
-        gemm: { workgroups: cores, tickets: this.tickets, beside: 'host' },
-        attention: { workgroups: cores * 4, beside: 'guest' },
-        layout: 'beside',
-      });
     }
     return list;
   }
@@ -264,9 +255,11 @@ function relativeDifference(got: Float32Array, expected: Float32Array): number {
   let largest = 0;
   let worst = 0;
   for (let i = 0; i < got.length; i++) {
+    // Gates of random data may overflow in both.
+    if (Object.is(got[i], expected[i])) continue;
     const difference = Math.abs(got[i] - expected[i]);
     if (!(difference <= worst)) worst = difference; // NaN stays
-    largest = Math.max(largest, Math.abs(expected[i]));
+    if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i]));
   }
   return worst / largest;
 }

@@ -188,28 +188,6 @@ describe('joined modules', () => {
     });
   });
 
-  it.each(['gated', 'in parts'])('a guest beside a ticket GEMM, %s', async (kind) => {
-    const host =
-      kind === 'gated'
-        ? gemm({ ...tickets(), beside: 'host', epilogue: 'silu_mul', out: view('f16', 512, 2048) })
-        : gemm({ ...tickets(), beside: 'host', parts: 2, out: view('f32', 2, 512, 4096) });
-    const guest = { ...attention(16), beside: 'guest' as const };
-    const launches = [host, guest].map((part) => {
-      const definition = KERNELS[part.kernel] as KernelDefinition<KernelCall['kernel']>;
-      return definition.launches(part, target)[0];
-    });
-    const result = joinLaunches(launches, target, 'beside');
-    if ('reason' in result) throw new Error(result.reason);
-    const code = result.joined.code();
-    (await import('node:fs')).writeFileSync('/tmp/beside.wgsl', code);
-    device.pushErrorScope('validation');
-    const module = device.createShaderModule({ code });
-    const refused = await device.popErrorScope();
-    expect((await module.getCompilationInfo()).messages.filter(({ type }) => type === 'error')).toEqual([]);
-    expect(refused?.message).toBeUndefined();
-    expect(code).toContain('@workgroup_size(384)');
-  });
-
   it('binds what parts read alike once', () => {
     const result = joinLaunches(launchesOf(cases['rope, norm']), target);
     if ('reason' in result) throw new Error(result.reason);

@@ -19,13 +19,11 @@ export interface AttentionShape {
   kvType: DType;
   /** Workgroup size that is wanted (CallBase.invocations); followed as far as lanes and workgroup memory allow. */
   invocations?: number;
-  /** In subgroups of their own within another kernel's workgroups (CallBase.beside). */
-  guest?: boolean;
 }
 
 export interface AttentionVariant {
-  shader: 'attention_lanes' | 'attention_tile';
-  defines: Record<string, string | number | boolean>;
+  shader: 'attention_lanes' | 'attention_stream' | 'attention_tile';
+  defines: Record<string, number | boolean>;
 }
 
 const MAX_HEAD_DIM = 256;
@@ -58,7 +56,17 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       8,
     );
     const slots = slotsFor(invocations ?? lanes, lanes, rows, headDim, target);
-    return lanesVariant({ width, kvWidth, lanes, slots, loads, rows, tokens: own > 8 ? 2 : 4 });
+    const teamLanes = subgroups ? min : 1;
+    return lanesVariant('attention_lanes', {
+      width,
+      kvWidth,
+      lanes,
+      slots,
+      loads,
+      rows,
+      tokens: own > 8 ? 2 : 4,
+      teamLanes,
+    });
   }
   // f16 rows that divide by 8 are loaded 16 bytes at a time.
   const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
@@ -66,45 +74,30 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
   const loads = Math.ceil(headDim / kvWidth / lanes);
   if (tile === 16 && subgroups && loads <= 2) {
     const rows = Math.min(powerOfTwo(group), 8);
-    // The slots meet in workgroup memory with one f32 row each.
-    const bytes = (size: number, team: number): number => (size / team) * (headDim + 2 * rows) * 4;
     // Share of the copy bandwidth on an H100 (64 x 2048 tokens, 32/8 heads of 128) by workgroups and lanes x loads x
     // tokens; "+" issues the loads of a step while the step before is computed:
     //   32: 16x1x4 24 %, 8x2x4 35 %, 16x1x4+ 36 %, 8x2x2+ 40 %      64: 46, 64, 71, 73 (8x2x3+ 76)
     //   132: 80, 90, 97, 95 (97)                                    264: 100, 91, 98, 97 (16x1x2+ 103)
-    if (shape.guest && loads === 1 && kvWidth === 8 && lanes >= 8 && rows <= 4) {
-      return lanesVariant({
-        width,
-        kvWidth,
-        rows,
-        lanes: lanes / 2,
-        loads: 2,
-        tokens: 2,
-        slots: min / (lanes / 2),
-        ahead: true,
-        team: 'subgroup',
-        paused: true,
-      });
-    }
-    if (loads === 1 && kvWidth === 8 && lanes >= 8 && rows <= 4) {
-      const size = invocations ?? 256;
-      const few =
-        workgroups < target.defaultWorkgroups && bytes(size, lanes / 2) <= target.limits.maxWorkgroupBytes;
+    if (loads === 1 && kvWidth === 8 && lanes >= 8 && rows <= 4 && headDim / 8 === lanes) {
+      const few = workgroups < target.defaultWorkgroups;
       const team = few ? { lanes: lanes / 2, loads: 2, tokens: 3 } : { lanes, loads: 1, tokens: 2 };
-      return lanesVariant({
-        width,
-        kvWidth,
-        rows,
-        ...team,
-        slots: slotsFor(size, team.lanes, rows, headDim, target),
-        ahead: true,
-      });
+      const slots = slotsFor(invocations ?? 256, team.lanes, rows, headDim, target);
+      return lanesVariant('attention_stream', { width, kvWidth, rows, ...team, slots, teamLanes: min });
     }
     const tokens = rows * loads * kvWidth > 32 || loads > 1 ? 2 : 4;
-    const small = bytes(256, lanes) > 12288 || workgroups >= 2 * target.defaultWorkgroups;
+    const small = (256 / lanes) * headDim * 4 > 12288 || workgroups >= 2 * target.defaultWorkgroups;
     const workgroupSize = invocations ?? (small ? 128 : 256);
     const slots = slotsFor(workgroupSize, lanes, rows, headDim, target);
-    return lanesVariant({ width, kvWidth, lanes, slots, loads, rows, tokens });
+    return lanesVariant('attention_lanes', {
+      width,
+      kvWidth,
+      lanes,
+      slots,
+      loads,
+      rows,
+      tokens,
+      teamLanes: min,
+    });
   }
   // Dimensions of an invocation: 32, or 16 when its subgroup can hold the whole row; then it carries more rows.
   const narrow = powerOfTwo(Math.max(headDim / 16, 1));
@@ -132,50 +125,53 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
   };
 }
 
-/** Slots of a workgroup of `invocations`: each has one f32 row and its softmax in workgroup memory. */
+/** Slots of a workgroup of `invocations`: the slots of a subgroup have f32 rows and a softmax in workgroup memory. */
 function slotsFor(
   invocations: number,
   lanes: number,
   rows: number,
   headDim: number,
-  target: DeviceTarget,
+  { limits, features, subgroupSize }: DeviceTarget,
 ): number {
-  const room = Math.floor(target.limits.maxWorkgroupBytes / ((headDim + 2 * rows) * 4));
+  const together = features.subgroups ? Math.max(1, subgroupSize.min / lanes) : 1;
+  const room = Math.floor(limits.maxWorkgroupBytes / (rows * (headDim + 2) * 4)) * together;
   return Math.max(1, Math.min(Math.floor(invocations / lanes), room));
 }
 
-function lanesVariant(chosen: {
-  width: number;
-  kvWidth: number;
-  lanes: number;
-  slots: number;
-  loads: number;
-  rows: number;
-  tokens: number;
-  ahead?: boolean;
-  team?: 'workgroup' | 'subgroup';
-  paused?: boolean;
-}): AttentionVariant {
-  const { team = 'workgroup' } = chosen;
+function lanesVariant(
+  shader: 'attention_lanes' | 'attention_stream',
+  chosen: {
+    width: number;
+    kvWidth: number;
+    lanes: number;
+    slots: number;
+    loads: number;
+    rows: number;
+    tokens: number;
+    teamLanes: number; // invocations that surely are in one subgroup
+  },
+): AttentionVariant {
+  const { lanes, slots } = chosen;
+  // Slots that meet by shuffles: a power of two that divides them.
+  let together = Math.max(1, chosen.teamLanes / lanes);
+  while (slots % together !== 0) together /= 2;
   return {
-    shader: 'attention_lanes',
+    shader,
     defines: {
       WIDTH: chosen.width,
       KV_WIDTH: chosen.kvWidth,
-      WORKGROUP_SIZE: chosen.lanes * chosen.slots,
-      LANES: chosen.lanes,
-      STEPS: Math.log2(chosen.lanes),
+      WORKGROUP_SIZE: lanes * slots,
+      LANES: lanes,
+      STEPS: Math.log2(lanes),
       PARTS: chosen.kvWidth === 8 ? 2 : 1,
-      SLOTS: chosen.slots,
-      SPREAD_PAGES: chosen.slots === 1 && chosen.tokens <= chosen.lanes,
+      SLOTS: slots,
+      SLOT_STEPS: Math.log2(together),
+      TEAMS: slots / together,
+      SHARED: slots > together,
+      SPREAD_PAGES: slots === 1 && chosen.tokens <= lanes,
       LOADS: chosen.loads,
       ROWS: chosen.rows,
       TOKENS: chosen.tokens,
-      AHEAD: chosen.ahead ?? false,
-      TEAM: team,
-      SHARED: team === 'workgroup' && chosen.slots !== 1,
-      SLOT_STEPS: team === 'subgroup' ? Math.log2(chosen.slots) : 0,
-      PAUSED: chosen.paused ?? false,
     },
   };
 }
@@ -194,7 +190,6 @@ function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
     kvType: kCache.dtype,
     workgroups,
     invocations: call.invocations,
-    guest: call.beside === 'guest',
   };
   const { shader, defines } = choose(shape, target);
   const short = shader.slice('attention_'.length);

@@ -30,11 +30,6 @@ interface CallBase {
    */
   invocations?: number;
   /**
-   * Role in a JoinedCall with layout 'beside': a matrix GEMM with tickets is the host; the guest runs in further
-   * subgroups of the host's workgroups, and its `workgroups` counts subgroups.
-   */
-  beside?: 'host' | 'guest';
-  /**
    * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
    * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
    */
@@ -240,11 +235,7 @@ export interface JoinedCall {
   label: string;
   parts: readonly KernelCall[];
   /** Parts one after the other in the order of workgroups (default), or each spread evenly over all of them. */
-  /**
-   * 'beside': the second part runs in subgroups of its own within each of the first part's workgroups, on the same
-   * cores, for targets with subgroup matrices.
-   */
-  layout?: 'blocks' | 'spread' | 'beside';
+  layout?: 'blocks' | 'spread';
 }
 
 /** What a program is made of. */

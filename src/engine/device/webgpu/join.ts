@@ -11,7 +11,7 @@ import { expandShader } from './shaders.ts';
 import { renameModule } from './wgslNames.ts';
 
 /** How the workgroups of the parts lie in the dispatch: one part after the other, or each spread over all of it. */
-export type JoinLayout = 'blocks' | 'spread' | 'beside';
+export type JoinLayout = 'blocks' | 'spread';
 
 export interface JoinedLaunch {
   label: string; // "gemm_matrix 128x128x64 ... | attention_lanes ..."
@@ -36,11 +36,8 @@ export function joinLaunches(
   layout: JoinLayout = 'blocks',
 ): Join {
   if (launches.length > MOST_PARTS) return { reason: `${launches.length} parts, at most ${MOST_PARTS} fit` };
-  const problem = layout === 'beside' ? besideProblem(launches, target) : undefined;
-  if (problem) return { reason: problem };
   const sizes = new Set(launches.map(({ defines }) => defines.WORKGROUP_SIZE));
-  if (layout !== 'beside' && sizes.size > 1)
-    return { reason: `workgroups of ${[...sizes].join(' and ')} invocations` };
+  if (sizes.size > 1) return { reason: `workgroups of ${[...sizes].join(' and ')} invocations` };
   const conflict = sharedBuffer(launches);
   if (conflict) return { reason: conflict };
   const slots = bindingSlots(launches);
@@ -49,10 +46,7 @@ export function joinLaunches(
       reason: `${slots.bindings.length} storage buffers, the device binds ${target.limits.maxStorageBuffers}`,
     };
   }
-  const workgroups =
-    layout === 'beside'
-      ? launches[0].workgroups
-      : launches.reduce((sum, launch) => sum + launch.workgroups, 0);
+  const workgroups = launches.reduce((sum, launch) => sum + launch.workgroups, 0);
   if (workgroups > target.limits.maxWorkgroups) {
     return { reason: `${workgroups} workgroups, the device takes ${target.limits.maxWorkgroups}` };
   }
@@ -71,23 +65,6 @@ export function joinLaunches(
 
 function sorted(defines: Launch['defines']): [string, unknown][] {
   return Object.entries(defines).sort(([a], [b]) => (a < b ? -1 : 1));
-}
-
-/** Subgroups of guests in each workgroup: four schedulers of a core get one each. */
-export const GUESTS = 4;
-
-function besideProblem(
-  launches: readonly Launch[],
-  { limits }: Pick<DeviceTarget, 'limits'>,
-): string | undefined {
-  const [host, guest, ...others] = launches;
-  if (!guest || others.length > 0) return `a host and a guest are two parts, got ${launches.length}`;
-  if (!host.dynamic || !host.defines.BESIDE) return `${host.shader} cannot have guests`;
-  if (!guest.defines.PAUSED) return `${guest.shader} cannot be a guest`;
-  const size = Number(host.defines.WORKGROUP_SIZE) + GUESTS * Number(guest.defines.WORKGROUP_SIZE);
-  return size > limits.maxInvocations
-    ? `${size} invocations, the device has ${limits.maxInvocations}`
-    : undefined;
 }
 
 /** [first, count] of each part; `spread` uses the counts alone. */
@@ -228,21 +205,17 @@ function joinedModule(
       ? [`  p${part}_subgroup_lane = lane_in_subgroup;`, `  p${part}_subgroup_lanes = lanes_in_subgroup;`]
       : [],
   );
-  if (layout === 'beside') directives.add('enable chromium_disable_uniformity_analysis;');
-  const host = Number(launches[0].defines.WORKGROUP_SIZE);
-  const guest = Number(launches[1]?.defines.WORKGROUP_SIZE);
-  const size = layout === 'beside' ? host + GUESTS * guest : host;
+  const dynamic = launches.flatMap((launch, part) => (launch.dynamic ? [part] : []));
+  const fixed = launches.flatMap((launch, part) => (launch.dynamic ? [] : [part]));
   return [
     ...directives,
     `@group(0) @binding(0) var<uniform> join_table: array<vec4<u32>, ${MOST_PARTS / 2}>;`,
     ...parts.map(({ code }, part) => `// Part ${part}: ${launches[part].shader}\n${code}`),
     ...pools,
     ...(layout === 'spread' ? [SPREAD] : []),
-    ...(layout === 'beside' ? [BESIDE] : []),
-    `@compute @workgroup_size(${size})`,
+    `@compute @workgroup_size(${launches[0].defines.WORKGROUP_SIZE})`,
     'fn main(',
     '  @builtin(workgroup_id) workgroup: vec3<u32>,',
-    '  @builtin(num_workgroups) workgroups: vec3<u32>,',
     '  @builtin(local_invocation_index) lane: u32,',
     ...(subgroups
       ? [
@@ -252,28 +225,6 @@ function joinedModule(
       : []),
     ') {',
     ...facts,
-    ...(layout === 'beside'
-      ? [
-          '  if (lane == 0u) { beside_total = 0u; } // what an earlier workgroup left there',
-          `  if (lane < ${host}u) {`,
-          '    p0_run(0u, 1u, lane);',
-          '  } else {',
-          `    let guest = lane - ${host}u;`,
-          `    p1_run(workgroup.x * ${GUESTS}u + guest / ${guest}u, workgroups.x * ${GUESTS}u, guest % ${guest}u);`,
-          '    while (!beside_alone) { beside_pause(); }',
-          '  }',
-          '}',
-        ]
-      : mainBody(launches, layout)),
-    '',
-  ].join('\n');
-}
-
-/** Every workgroup to its part, and all of them to what is drawn by ticket. */
-function mainBody(launches: readonly Launch[], layout: JoinLayout): string[] {
-  const dynamic = launches.flatMap((launch, part) => (launch.dynamic ? [part] : []));
-  const fixed = launches.flatMap((launch, part) => (launch.dynamic ? [] : [part]));
-  return [
     ...(layout === 'spread'
       ? [`  let place = spread_place(workgroup.x, ${launches.length}u);`]
       : fixed.length > 0
@@ -287,32 +238,9 @@ function mainBody(launches: readonly Launch[], layout: JoinLayout): string[] {
     }),
     ...dynamic.map((part) => `  p${part}_run(0u, 1u, lane);`),
     '}',
-  ];
+    '',
+  ].join('\n');
 }
-
-/**
- * Guests keep step with the host's barriers, two at a time, and go on alone once it has left. The host says after how
- * many barriers it does: a guest that reads that early finds a number that it has not reached yet.
- */
-const BESIDE = `
-var<workgroup> beside_total: u32;
-var<private> beside_count: u32;
-var<private> beside_alone: bool;
-fn beside_leave(lane: u32, barriers: u32) {
-  if (lane == 0u) {
-    beside_total = barriers + 2u;
-  }
-  workgroupBarrier();
-  workgroupBarrier();
-}
-fn beside_pause() {
-  if (!beside_alone) {
-    workgroupBarrier();
-    workgroupBarrier();
-    beside_count += 2u;
-    beside_alone = beside_count == beside_total;
-  }
-}`;
 
 /** Which part a workgroup belongs to and its number there, when the workgroups of each part lie evenly in all. */
 const SPREAD = `

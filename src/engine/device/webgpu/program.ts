@@ -145,16 +145,6 @@ function joinedDispatches(
   });
   const many = plain.findIndex((launches) => launches.length !== 1);
   if (many >= 0) return apart(`${call.parts[many].kernel} takes ${plain[many].length} dispatches`);
-  if (call.layout === 'beside') {
-    const result = joinLaunches(
-      plain.map(([launch]) => launch),
-      target,
-      'beside',
-    );
-    if ('reason' in result) return apart(result.reason);
-    const { joined } = result;
-    return { dispatches: [{ ...joined, callIndex, label: call.label, source: joinedSource(joined) }] };
-  }
   // The part with the fewest ways to be run decides on the size of a workgroup; the others follow.
   const size = Number((plain.find(([launch]) => launch.dynamic) ?? widest(plain))[0].defines.WORKGROUP_SIZE);
   const launches = call.parts.map((part, index) =>

@@ -34,7 +34,6 @@ export function gemmLaunch(call: GemmCall, variant: GemmVariant, target: LaunchT
     gatherToken: false,
     parts,
     tickets,
-    beside: call.beside === 'host',
   };
   // Whole steps of BK, so that only the last part can have a rest.
   const step = variant.kind === 'matrix' ? variant.bk : 1;
@@ -83,7 +82,6 @@ export function moeGemmLaunch(call: MoeGemmCall, variant: GemmVariant, target: L
     gatherToken: call.gather === 'token',
     parts: 1,
     tickets: false,
-    beside: false,
   };
   return {
     shader: SHADER[variant.kind],

@@ -58,8 +58,6 @@ export interface GemmOperands {
   parts: number;
   /** Tiles are drawn from a counter (GemmCall.tickets); matrix variant only. */
   tickets: boolean;
-  /** Guests share its workgroups (JoinedCall.layout 'beside'). */
-  beside: boolean;
 }
 
 export const SHADER: Record<GemmVariant['kind'], string> = {
@@ -141,7 +139,6 @@ export function gemmDefines(variant: GemmVariant, operands: GemmOperands): Launc
     GROUPED: operands.grouped,
     PARTS: operands.parts,
     TICKETS: operands.tickets,
-    BESIDE: operands.beside,
     GATHER_TOKEN: operands.gatherToken,
   };
   switch (variant.kind) {

@@ -42,7 +42,6 @@ const PLAIN: Choices = {
   gatherToken: [false],
   parts: [1],
   tickets: [false],
-  beside: [false],
 };
 const HALF: Choices = { ...PLAIN, aType: ['f16'], wType: ['f16'], outType: ['f16'] };
 const SINGLE: Choices = { ...PLAIN, aType: ['f32'], wType: ['f32'], outType: ['f32'] };
