@@ -9,9 +9,10 @@ import { Request } from '../../schedule/request.ts';
 import { Scheduler, type DenseBatch } from '../../schedule/scheduler.ts';
 import type { Arrival } from './arrivals.ts';
 import { SimClock } from './clock.ts';
-import { mixOf } from './mix.ts';
+import { mixOf, type BatchMix } from './mix.ts';
 import { PriceCache, type Pricer } from './priceCache.ts';
 import { mix32 } from './random.ts';
+import type { StepPrice } from './step.ts';
 import { SIM_LANES } from './timeline.ts';
 
 export interface TraceSizes {
@@ -29,8 +30,17 @@ export interface TraceOptions {
   hostSeconds: number;
   /** Hides the host behind the device. Default true. */
   overlapped?: boolean;
+  /** Told about every step; seconds of virtual time. */
+  onStep?: (step: SimulatedStep) => void;
   /** Called now and then with the number of requests that have ended. */
   progress?: (ended: number, seconds: number) => void;
+}
+
+export interface SimulatedStep {
+  mix: BatchMix;
+  price: StepPrice;
+  start: number;
+  end: number;
 }
 
 export interface Distribution {
@@ -93,8 +103,10 @@ export function simulateTrace(options: TraceOptions): TraceReport {
       else clock.waitForWork(next.value.time);
       continue;
     }
-    const price = prices.price(mixOf(batch));
+    const mix = mixOf(batch);
+    const price = prices.price(mix);
     const end = clock.launch(hostSeconds, price.seconds);
+    options.onStep?.({ mix, price, start: end - price.seconds, end });
     batchTokens += batch.tokens;
     for (let lane = 0; lane < laneBusy.length; lane++) laneBusy[lane] += price.busy[lane];
     advance(batch, end, scheduler, ledger);
