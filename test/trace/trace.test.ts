@@ -86,6 +86,19 @@ describe('a finished trace', () => {
   });
 });
 
+it('a number that does not fit its column is refused when it is recorded', () => {
+  const builder = new TraceBuilder(header);
+  const track = builder.track('res', 'compute');
+  const span = (more: object) => () =>
+    builder.span({ track, name: 'x', cls: 'C', start: 0, end: 1, ...more });
+  expect(span({ layer: 40_000 })).toThrow("'layer' got 40000");
+  expect(span({ nb: 0.5 })).toThrow("'nb' got 0.5");
+  expect(span({ flops: NaN })).toThrow("'flops' got NaN");
+  expect(span({ start: -5, end: -1 })).toThrow("'ts' got -5");
+  expect(builder.spanCount).toBe(0);
+  expect(span({ layer: 79, nb: undefined })()).toBe(0);
+});
+
 describe('the file', () => {
   it('round-trips in every form, and is stable', async () => {
     await fc.assert(

@@ -63,17 +63,29 @@ export class TraceBuilder {
   }
 
   /** @returns the span's handle, for flows and plan items. @throws Error when it ends before it starts */
-  span({ start, end, name, cls, ...numbers }: SpanInput): number {
+  span(input: SpanInput): number {
+    const { track, start, end, name, cls, layer, nb, iter, req, share, flops, bytes, tiles, cause } = input;
     const ts = Math.round(start);
     const dur = Math.round(end) - ts;
     if (!(dur >= 0))
       throw new Error(`span '${name}' starts at ${start} and ends at ${end} ns; expected a later end`);
+    const text = this.#string(name);
+    const kind = SPAN_CLASSES.indexOf(cls);
     return this.#spans.push({
-      ...numbers,
       ts,
       dur,
-      name: this.#string(name),
-      cls: SPAN_CLASSES.indexOf(cls),
+      track,
+      name: text,
+      cls: kind,
+      layer,
+      nb,
+      iter,
+      req,
+      share,
+      flops,
+      bytes,
+      tiles,
+      cause,
     });
   }
 

@@ -53,17 +53,29 @@ export function emptyTable<S extends Schema>(schema: S, rows: number): Table<S> 
   return Object.assign(Object.fromEntries(columns), { rows }) as Table<S>;
 }
 
+interface GrowingColumn {
+  key: string;
+  spec: ColumnSpec;
+  values: TypedColumn;
+  low: number;
+  high: number;
+  whole: boolean;
+}
+
 /** A table that grows: an append copies a few numbers, and doubles the room now and then. */
 export class GrowingTable<S extends Schema> {
   readonly schema: S;
+  readonly #columns: GrowingColumn[];
   #table: Table<S>;
   #rows = 0;
-  readonly #keys: (keyof S & string)[];
 
   constructor(schema: S, room = 256) {
     this.schema = schema;
-    this.#keys = Object.keys(schema);
     this.#table = emptyTable(schema, room);
+    this.#columns = Object.entries(schema).map(([key, spec]) => {
+      const [low, high] = RANGES[spec.type];
+      return { key, spec, values: this.#table[key], low, high, whole: spec.type !== 'real' };
+    });
   }
 
   get rows(): number {
@@ -72,23 +84,32 @@ export class GrowingTable<S extends Schema> {
 
   /** @returns the number of the row. @throws Error when a value does not fit its column */
   push(row: Row<S>): number {
-    if (this.#rows === this.#table.rows) this.#table = copyRows(this.schema, this.#table, this.#rows * 2);
-    for (const key of this.#keys) {
+    const at = this.#rows;
+    if (at === this.#table.rows) this.#grow();
+    for (let i = 0; i < this.#columns.length; i++) {
+      const { key, values, low, high, whole, spec } = this.#columns[i];
       const value = row[key];
       if (value === undefined) continue;
-      if (!fits(this.schema[key], value)) {
+      // Written so that NaN fails too.
+      if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
         throw new Error(
-          `trace column '${key}' got ${value}; expected a ${this.schema[key].type} number: round it, or leave it out`,
+          `trace column '${key}' got ${value}; expected a ${spec.type} number: round it, or leave it out`,
         );
       }
-      this.#table[key][this.#rows] = value;
+      values[at] = value;
     }
-    return this.#rows++;
+    this.#rows = at + 1;
+    return at;
   }
 
   /** A copy of the rows so far. */
   table(): Table<S> {
     return copyRows(this.schema, this.#table, this.#rows);
+  }
+
+  #grow(): void {
+    this.#table = copyRows(this.schema, this.#table, this.#rows * 2);
+    for (const column of this.#columns) column.values = this.#table[column.key];
   }
 }
 
