@@ -84,8 +84,13 @@ export interface Operation {
   gemm?: { n: number; k: number; count?: number };
   /** Nano-operations are those of these operations, one each (a merge belongs to its attention). */
   splitAs?: readonly OperationName[];
+  /** Only on rows whose O goes this way; those of both paths cover every row once. Undefined: all rows. */
+  path?: OutputPath;
   cost(work: Work): Cost;
 }
+
+/** 'gather' all-gathers heads, then the columns of the output; 'reduce' splits Wo by rows, then all-reduces. */
+export type OutputPath = 'gather' | 'reduce';
 
 /** The sizes that costs depend on; a subset of ModelConfig, so that shapes without weights do as well. */
 export interface GraphModel {
@@ -110,8 +115,8 @@ export interface GraphOptions {
   merge: boolean;
   /** SiLU(gate) * up is an operation of its own. */
   activation: boolean;
-  /** How O is split over ranks: 'gather' all-gathers heads, then columns; 'reduce' splits rows, then all-reduces. */
-  outputPath?: 'gather' | 'reduce';
+  /** How O is split over ranks; 'both': each nano-batch chooses. Default 'gather'. */
+  outputPath?: OutputPath | 'both';
 }
 
 export interface OperationGraph {
