@@ -109,7 +109,10 @@ fn run(group: u32, groups: u32, lane: u32) {
           page_{{u}} = attention_stream_page(item, token_{{u}} + 2u * ATTENTION_STEP);
 #endfor
         }
+        // Weights of 0 do not help against what lies where nothing was ever stored.
+        if (item.kv_start < item.kv_end) {
 #include "attention_step.wgsl"
+        }
       }
 #include "attention_meet.wgsl"
       if (!more) {
