@@ -252,14 +252,14 @@ function values({ dtype, shape }: TensorView, bytes: ArrayBuffer): Float32Array 
 }
 
 function relativeDifference(got: Float32Array, expected: Float32Array): number {
-  let largest = 0;
+  let largest = 1e-30;
   let worst = 0;
   for (let i = 0; i < got.length; i++) {
+    if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i]));
     // Gates of random data may overflow in both.
     if (Object.is(got[i], expected[i])) continue;
     const difference = Math.abs(got[i] - expected[i]);
     if (!(difference <= worst)) worst = difference; // NaN stays
-    if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i]));
   }
   return worst / largest;
 }
