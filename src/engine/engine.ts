@@ -1,9 +1,11 @@
 /**
- * The engine: requests in, events out. One step is admit, plan and launch, deliver; the caller (worker/host.ts) runs
- * steps as long as there is work. No DOM, no threads, no HTTP.
+ * The engine: requests in, events out. One step is admit and plan, launch, deliver, in the order of its loop
+ * (loop/loop.ts); the caller (worker/host.ts) runs steps as long as there is work. No DOM, no threads, no HTTP.
  *
  * Promises: every request that was accepted ends exactly once ('end' or 'error'); abort is legal in every state; what
- * one request gets never depends on its batch-mates; KV pages are conserved.
+ * one request gets never depends on its batch-mates, nor on the loop; KV pages are conserved. A request that ends while
+ * steps with it are in flight is let go at once: their rows for it are ignored, and its pages may be handed out again
+ * because the device runs steps in order (schedule/scheduler.ts).
  */
 import type {
   EngineStats,
@@ -15,8 +17,11 @@ import type {
 } from '../protocol.ts';
 import { DeviceLostError } from './device.ts';
 import { PagePool } from './kv/pages.ts';
+import { advance, decodeTokens, type Flight, type StepInfo } from './loop/flight.ts';
+import { createLoop, type Loop, type LoopKind, type StepParts } from './loop/loop.ts';
 import type { BatchRunner, SampledToken } from './model/runner.ts';
 import { checkRequest, type RequestLimits } from './schedule/check.ts';
+import { endEvent, endOf } from './schedule/ends.ts';
 import { Output, type TextOutput } from './schedule/output.ts';
 import { Request } from './schedule/request.ts';
 import { Scheduler, type DenseBatch } from './schedule/scheduler.ts';
@@ -28,6 +33,10 @@ export interface EngineOptions {
   /** Check page conservation after every step (test builds). */
   checkPages?: boolean;
   now?: () => number; // milliseconds, monotonic
+  /** Default: overlapped. Both give the same text. */
+  loop?: LoopKind;
+  /** Told about every step that ran, when it was delivered. */
+  onStep?: (info: StepInfo) => void;
 }
 
 export class Engine {
@@ -39,6 +48,11 @@ export class Engine {
   readonly #limits: RequestLimits;
   readonly #live = new Map<string, { request: Request; output: Output }>();
   readonly #now: () => number;
+  readonly #loop: Loop;
+  readonly #parts: StepParts;
+  /** While a runner reads the requests of a batch (launch), ends that are asked for wait here. */
+  #launching = false;
+  readonly #endings = new Map<Request, FinishReason | RequestError>();
   #events: RequestEvent[] = [];
   #lost: string | undefined;
   #stats = {
@@ -56,6 +70,13 @@ export class Engine {
     this.#text = text;
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#loop = createLoop(options.loop ?? 'overlapped');
+    this.#parts = {
+      plan: () => this.scheduler.next(),
+      launch: (batch, startedAt) => this.#launch(batch, startedAt),
+      deliver: (flight) => this.#deliver(flight),
+      now: this.#now,
+    };
     this.pool = new PagePool(sizes.pages, sizes.pageSize);
     this.scheduler = new Scheduler(this.pool, {
       maxBatchTokens: sizes.maxBatchTokens,
@@ -70,7 +91,7 @@ export class Engine {
   }
 
   get hasWork(): boolean {
-    return this.scheduler.running.length > 0 || this.scheduler.waiting.length > 0 || this.#events.length > 0;
+    return this.#live.size > 0 || this.#loop.inFlight || this.#events.length > 0;
   }
 
   /** Takes a request in, or says why not. Nothing of a refused request stays behind. */
@@ -85,29 +106,20 @@ export class Engine {
     return { accepted: true };
   }
 
-  /** Ends a request at once, or as soon as the step that holds it is over. Unknown and ended ids are fine. */
+  /** Ends a request at once, or as soon as the launch that holds it is over. Unknown and ended ids are fine. */
   abort(id: string): void {
     const live = this.#live.get(id);
-    if (!live) return;
-    if (live.request.inFlight) live.request.endWith ??= 'abort';
-    else this.#finish(live.request, 'abort');
+    if (live) this.#endSoon(live.request, 'abort');
   }
 
-  /** One iteration. Resolves with the events it caused; an empty list when there was nothing to do. */
+  /**
+   * One iteration. Resolves with the events it caused; an empty list when there was nothing to do, or when the first
+   * step of the overlapped loop is on its way.
+   */
   async step(): Promise<RequestEvent[]> {
-    const batch = this.#lost === undefined ? this.scheduler.next() : undefined;
-    if (batch) {
-      try {
-        this.#hold(batch, true);
-        const step = await this.#runner.launch(batch, this.#options.endTokens);
-        this.#deliver(batch, await step.collect());
-      } catch (error) {
-        this.#fail(batch, error);
-      } finally {
-        this.#hold(batch, false);
-      }
-      if (this.#options.checkPages) this.checkPages();
-    }
+    if (this.#lost === undefined) await this.#loop.step(this.#parts);
+    if (this.#lost !== undefined) this.#loop.drop();
+    if (this.#options.checkPages) this.checkPages();
     const events = this.#events;
     this.#events = [];
     return events;
@@ -122,10 +134,7 @@ export class Engine {
   deviceLost(reason: string): void {
     this.#lost = reason;
     const error: RequestError = { code: 'device_lost', message: `the device was lost: ${reason}` };
-    for (const { request } of this.#live.values()) {
-      if (!request.inFlight) this.#finish(request, error);
-      else request.endWith = error;
-    }
+    for (const { request } of this.#live.values()) this.#endSoon(request, error);
   }
 
   stats(): Omit<EngineStats, 'heartbeatAge' | 'state'> {
@@ -150,8 +159,7 @@ export class Engine {
     if (this.#live.has(ask.id)) {
       return { code: 'invalid', param: 'id', message: `request id '${ask.id}' is in use` };
     }
-    const { waiting } = this.scheduler;
-    const queued = waiting.reduce((sum, request) => sum + request.tokens.length, 0);
+    const { waiting, waitingTokens: queued } = this.scheduler;
     const { maxQueuedRequests, maxQueuedTokens } = this.#options;
     if (waiting.length >= maxQueuedRequests || (waiting.length > 0 && queued >= maxQueuedTokens)) {
       return {
@@ -163,37 +171,71 @@ export class Engine {
     return undefined;
   }
 
-  #hold(batch: DenseBatch, inFlight: boolean): void {
-    for (const { request } of batch.segments) {
-      request.inFlight = inFlight;
-      if (!inFlight && request.endWith !== undefined && request.state !== 'ended') {
-        this.#finish(request, request.endWith);
+  /** Enqueues a batch. Whoever has then sampled all that it asked for leaves the scheduler; its pages are free. */
+  async #launch(batch: DenseBatch, startedAt: number): Promise<Flight> {
+    const flight: Flight = { batch, startedAt, launchedAt: startedAt };
+    try {
+      this.#launching = true;
+      flight.step = await this.#runner.launch(batch, this.#options.endTokens);
+      advance(batch);
+      for (const { request } of batch.segments) {
+        if (request.outputLength >= request.maxTokens) this.scheduler.remove(request, 'finishing');
       }
+    } catch (error) {
+      flight.error = error;
+    } finally {
+      this.#launching = false;
     }
+    flight.launchedAt = this.#now();
+    for (const [request, how] of this.#endings) this.#finish(request, how);
+    this.#endings.clear();
+    return flight;
   }
 
-  /** Hands out what a step computed: advances every request, appends and emits its new token, retires those that end. */
-  #deliver(batch: DenseBatch, sampled: SampledToken[]): void {
-    const now = this.#now();
-    this.#stats.steps++;
-    this.#stats.iterationTokens.push(batch.tokens);
-    if (this.#stats.iterationTokens.length > 10_000) this.#stats.iterationTokens.shift();
+  /** Hands out what a step computed: reveals and emits the token of every request that sampled, retires who ends. */
+  async #deliver(flight: Flight): Promise<void> {
+    const { batch, step, error, startedAt, launchedAt } = flight;
+    let sampled: SampledToken[];
+    try {
+      if (!step) throw error;
+      sampled = await step.collect();
+    } catch (failure) {
+      this.#fail(batch, failure);
+      return;
+    }
+    const collectedAt = this.#now();
+    const index = this.#count(batch);
     let row = 0;
-    for (const { request, count, sample } of batch.segments) {
-      request.clock.scheduled ??= now;
-      request.computed += count;
-      const token = sample ? sampled[row++] : undefined;
-      if (!token || request.endWith !== undefined) continue;
-      if (request.outputLength === 0) this.#stats.promptTokens += request.promptLength;
-      this.#stats.generationTokens++;
-      request.clock.firstToken ??= now;
-      request.clock.lastToken = now;
-      request.append(token.token);
-      try {
-        this.#emit(request, token);
-      } catch (error) {
-        this.#finish(request, { code: 'internal', message: messageOf(error) });
-      }
+    for (const { request, sample } of batch.segments) {
+      request.clock.scheduled ??= startedAt;
+      if (!sample) continue;
+      const token = sampled[row++];
+      if (request.state !== 'ended') this.#take(request, token, collectedAt);
+    }
+    if (!this.#options.onStep) return;
+    const { tokens, samples } = batch;
+    const deliveredAt = this.#now();
+    const times = { startedAt, launchedAt, collectedAt, deliveredAt };
+    this.#options.onStep({ index, tokens, decodeTokens: decodeTokens(batch), samples, ...times });
+  }
+
+  /** @returns the step's index */
+  #count({ tokens }: DenseBatch): number {
+    this.#stats.iterationTokens.push(tokens);
+    if (this.#stats.iterationTokens.length > 10_000) this.#stats.iterationTokens.shift();
+    return this.#stats.steps++;
+  }
+
+  #take(request: Request, token: SampledToken, now: number): void {
+    if (request.knownOutput === 0) this.#stats.promptTokens += request.promptLength;
+    this.#stats.generationTokens++;
+    request.clock.firstToken ??= now;
+    request.clock.lastToken = now;
+    request.reveal(token.token);
+    try {
+      this.#emit(request, token);
+    } catch (error) {
+      this.#finish(request, { code: 'internal', message: messageOf(error) });
     }
   }
 
@@ -203,42 +245,28 @@ export class Engine {
     const { event, stopString } = output.take(token, {
       hidden: ended?.reason === 'stop',
       last: ended !== undefined,
-      stopStringsAllowed: request.outputLength >= request.ask.stop.minTokens,
+      stopStringsAllowed: request.knownOutput >= request.ask.stop.minTokens,
     });
     this.#events.push(event);
     if (stopString !== undefined) this.#finish(request, 'stop', stopString);
     else if (ended) this.#finish(request, ended.reason, ended.stopReason);
   }
 
+  #endSoon(request: Request, how: FinishReason | RequestError): void {
+    if (!this.#launching) this.#finish(request, how);
+    else if (!this.#endings.has(request)) this.#endings.set(request, how);
+  }
+
   #finish(request: Request, how: FinishReason | RequestError, stopReason?: string | number): void {
     this.scheduler.remove(request);
-    request.state = 'ended';
     this.#live.delete(request.id);
-    const id = request.id;
     if (typeof how === 'object') {
       this.#stats.requestsFinished.error++;
-      this.#events.push({ type: 'error', id, error: how });
-      return;
+      this.#events.push({ type: 'error', id: request.id, error: how });
+    } else {
+      this.#stats.requestsFinished[how]++;
+      this.#events.push(endEvent(request, how, stopReason, this.#now()));
     }
-    this.#stats.requestsFinished[how]++;
-    const { submitted, scheduled, firstToken, lastToken } = request.clock;
-    const end = this.#now();
-    const seconds = (from: number | undefined, to: number | undefined): number =>
-      from === undefined || to === undefined ? 0 : (to - from) / 1000;
-    this.#events.push({
-      type: 'end',
-      id,
-      finishReason: how,
-      stopReason,
-      usage: { promptTokens: request.promptLength, completionTokens: request.outputLength },
-      timings: {
-        queued: seconds(submitted, scheduled ?? end),
-        prefill: seconds(scheduled, firstToken),
-        decode: seconds(firstToken, lastToken),
-        timeToFirstToken: seconds(submitted, firstToken),
-        total: seconds(submitted, end),
-      },
-    });
   }
 
   /** A step failed as a whole. A lost device ends everything; anything else ends the requests of the batch. */
@@ -251,21 +279,6 @@ export class Engine {
       if (request.state !== 'ended') this.#finish(request, { code: 'internal', message: messageOf(error) });
     }
   }
-}
-
-/** Whether a request is over with this token, and why. */
-function endOf(
-  request: Request,
-  token: number,
-  endTokens: readonly number[],
-): { reason: FinishReason; stopReason?: number } | undefined {
-  const { stop } = request.ask;
-  if (request.outputLength >= stop.minTokens) {
-    if (!stop.ignoreEos && endTokens.includes(token)) return { reason: 'stop' };
-    if (stop.stopTokenIds.includes(token)) return { reason: 'stop', stopReason: token };
-  }
-  if (request.outputLength >= request.maxTokens) return { reason: 'length' };
-  return undefined;
 }
 
 /** The generator's key. Without a seed of its own a request gets a random one. */
