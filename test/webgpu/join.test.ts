@@ -2,14 +2,18 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { tensor, type DeviceTarget, type TensorView } from '../../src/engine/device.ts';
 import { nodeGpu } from '../../src/engine/device/webgpu/gpu.node.ts';
-import { joinLaunches } from '../../src/engine/device/webgpu/join.ts';
+import type { JoinedLaunch } from '../../src/engine/device/webgpu/join.ts';
+import { joinedWorkgroupBytes } from '../../src/engine/device/webgpu/joinModule.ts';
+import { joinParts } from '../../src/engine/device/webgpu/joinParts.ts';
 import { numberedLines } from '../../src/engine/device/webgpu/shaders.ts';
 import { maximumLimits, WANTED_FEATURES } from '../../src/engine/device/webgpu/target.ts';
+import { sharedVariables } from '../../src/engine/device/webgpu/wgslConstants.ts';
 import { moduleNames, renameModule } from '../../src/engine/device/webgpu/wgslNames.ts';
-import type { KernelCall } from '../../src/engine/kernels/calls.ts';
+import type { JoinedCall, KernelCall, RmsNormCall } from '../../src/engine/kernels/calls.ts';
 import type { KernelDefinition, Launch } from '../../src/engine/kernels/definition.ts';
 import { KERNELS } from '../../src/engine/kernels/index.ts';
-import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { sampleScratchBytes } from '../../src/engine/kernels/sample.ts';
+import { SAMPLED_WORDS, stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 
 const target: DeviceTarget = {
   kind: 'webgpu',
@@ -114,23 +118,43 @@ const rope = (): KernelCall => ({
   vCache: view('f16', 1024, 8, 16, 128),
   workgroups: 7,
 });
-const silu = (): KernelCall => ({
+const silu = (more: object = {}): KernelCall => ({
   ...base,
   kernel: 'silu_mul',
   gateUp: view('f16', 512, 4096),
   out: view('f16', 512, 4096),
   rowsPerToken: 1,
   workgroups: 9,
+  ...more,
 });
 
-/** Launches of the parts with workgroups of one size. */
-function launchesOf(parts: readonly KernelCall[], invocations = 256): Launch[] {
-  return parts.map((part) => {
-    const definition = KERNELS[part.kernel] as KernelDefinition<KernelCall['kernel']>;
-    const [launch] = definition.launches({ ...part, invocations }, target);
-    return launch;
-  });
+function launchesOf(part: KernelCall, on = target): Launch[] {
+  return (KERNELS[part.kernel] as KernelDefinition<KernelCall['kernel']>).launches(part, on);
 }
+
+function joinCalls(parts: readonly KernelCall[], placing: JoinedCall['layout'] = 'blocks', on = target) {
+  return joinParts({ kernel: 'joined', label: 'joined', parts, layout: placing }, on, launchesOf);
+}
+
+function joined(
+  parts: readonly KernelCall[],
+  placing?: JoinedCall['layout'],
+  on?: DeviceTarget,
+): JoinedLaunch {
+  const result = joinCalls(parts, placing, on);
+  if ('reason' in result) throw new Error(result.reason);
+  return result.joined;
+}
+
+/** Few columns: a smaller tile. */
+const narrow = (): KernelCall => gemm({ w: view('f16', 1024, 4096), out: view('f16', 512, 1024) });
+const sample = (): KernelCall => ({
+  ...base,
+  kernel: 'sample',
+  logits: view('f32', 8, 1024),
+  sampled: view('u32', 512, SAMPLED_WORDS),
+  scratch: view('u32', sampleScratchBytes(8, 1024, 1) / 4),
+});
 
 const tickets = (): object => ({ tickets: view('u32', 1) });
 const cases: Record<string, KernelCall[]> = {
@@ -157,6 +181,7 @@ describe('joined modules', () => {
   let device: GPUDevice;
 
   beforeAll(async () => {
+    // The null adapter has the default limits of the specification.
     const adapter = await (await nodeGpu({ backend: 'null' })).requestAdapter();
     device = await adapter!.requestDevice({
       requiredFeatures: WANTED_FEATURES.filter((name) => adapter!.features.has(name)) as GPUFeatureName[],
@@ -164,42 +189,76 @@ describe('joined modules', () => {
     });
   });
 
+  /** Module of the code; what the compiler says against it fails the test. */
+  async function compiled(code: string): Promise<GPUShaderModule> {
+    device.pushErrorScope('validation');
+    const module = device.createShaderModule({ code });
+    const refused = await device.popErrorScope();
+    const { messages } = await module.getCompilationInfo();
+    const problems = messages
+      .filter(({ type }) => type === 'error')
+      .map(({ lineNum, message }) => `${message}\n${numberedLines(code, lineNum)}`);
+    expect(problems).toEqual([]);
+    expect(refused?.message).toBeUndefined();
+    return module;
+  }
+
   describe.each(['blocks', 'spread'] as const)('%s', (placing) => {
     it.each(Object.keys(cases))('%s', async (name) => {
-      const launches = launchesOf(cases[name]);
-      const result = joinLaunches(launches, target, placing);
-      expect(result).not.toHaveProperty('reason');
-      if (!('joined' in result)) return;
-      const { joined } = result;
-      expect(joined.workgroups).toBe(launches.reduce((sum, { workgroups }) => sum + workgroups, 0));
-      const code = joined.code();
-      device.pushErrorScope('validation');
-      const module = device.createShaderModule({ code });
-      const refused = await device.popErrorScope();
-      const { messages } = await module.getCompilationInfo();
-      const problems = messages
-        .filter(({ type }) => type === 'error')
-        .map(({ lineNum, message }) => `${message}\n${numberedLines(code, lineNum)}`);
-      expect(problems).toEqual([]);
-      expect(refused?.message).toBeUndefined();
+      const made = joined(cases[name], placing);
+      const workgroups = cases[name].map((part) => part.workgroups!);
+      expect(made.workgroups).toBe(workgroups.reduce((sum, count) => sum + count));
+      expect(made.params[0]).toEqual(
+        workgroups.flatMap((count, part) => [workgroups.slice(0, part).reduce((a, b) => a + b, 0), count]),
+      );
+      const code = made.code();
       const bindings = [...code.matchAll(/@binding\((\d+)\)/g)].map(([, binding]) => Number(binding));
-      const all = joined.params.length + joined.bindings.length;
+      const all = made.params.length + made.bindings.length;
       expect(bindings.sort((a, b) => a - b)).toEqual(Array.from({ length: all }, (_, i) => i));
+      await compiled(code);
     });
   });
 
+  it('is one pipeline for all shares', () => {
+    const key = (workgroups: number): string =>
+      joined([gemm({ workgroups }), { ...attention(16), workgroups: 132 - workgroups }]).key;
+    expect(key(100)).toBe(key(40));
+  });
+
   it('binds what parts read alike once', () => {
-    const result = joinLaunches(launchesOf(cases['rope, norm']), target);
-    if ('reason' in result) throw new Error(result.reason);
-    expect(result.joined.bindings.filter(({ view: { buffer } }) => buffer === meta.buffer)).toHaveLength(1);
+    const { bindings } = joined(cases['rope, norm']);
+    expect(bindings.filter(({ view: { buffer } }) => buffer === meta.buffer)).toHaveLength(1);
   });
 
   it('parts share workgroup memory of one type', () => {
-    const result = joinLaunches(launchesOf(cases['matrix GEMM, decode attention']), target);
-    if ('reason' in result) throw new Error(result.reason);
-    const code = result.joined.code();
+    const code = joined(cases['matrix GEMM, decode attention']).code();
     expect(code.match(/var<workgroup> \w+: array<vec4<u32>/g)).toHaveLength(1);
     expect(code).toMatch(/array<vec4<u32>, max\(p0_GEMM_SHARED, .*\)>/);
+  });
+
+  /** Few enough buffers for the null adapter, and more workgroup memory than it has. */
+  const { residual: _, ...plainNorm } = norm() as RmsNormCall;
+  it.each<[string, KernelCall[]]>([
+    ['a GEMM', [gemm(), silu()]],
+    ['a GEMM with tickets', [gemm(tickets()), silu()]],
+    ['two GEMMs that share', [gemm(), gemm()]],
+    ['types that cannot share', [gemm(tickets()), plainNorm]],
+  ])('knows the workgroup memory that Dawn counts: %s', async (_name, parts) => {
+    const launches = parts.map((part) => launchesOf({ ...part, invocations: 256 })[0]);
+    const module = await compiled(joined(parts).code());
+    await expect(
+      device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } }),
+    ).rejects.toThrow(new RegExp(`workgroup storage.*\\b${joinedWorkgroupBytes(launches)} bytes`));
+  });
+
+  it('a part makes do with less workgroup memory when others need it', () => {
+    const alone = [gemm(tickets()), attention(128)].map((part) => launchesOf(part)[0]);
+    expect(joinedWorkgroupBytes(alone)).toBeGreaterThan(target.limits.maxWorkgroupBytes);
+    const code = joined(cases['matrix GEMM, prefill attention']).code();
+    const shared = sharedVariables(code.replace(/\/\/[^\n]*/g, ''));
+    const bytes = shared.reduce((sum, variable) => sum + variable.bytes, 0);
+    expect(bytes).toBeGreaterThan(36864);
+    expect(bytes).toBeLessThanOrEqual(target.limits.maxWorkgroupBytes);
   });
 });
 
@@ -211,20 +270,57 @@ describe('what cannot be joined', () => {
         const x = view('f16', 512, 4096);
         return [norm({ out: x }), gemm({ a: x })];
       },
-      /"b\d+" is written by one part and used by another/,
+      /^"b\d+" is written by one part and used by another$/,
+    ],
+    [
+      'a buffer that two parts write',
+      () => {
+        const out = view('f16', 512, 4096);
+        return [norm({ out }), silu({ out })];
+      },
+      /^"b\d+" is written by one part and used by another$/,
     ],
     [
       'too many storage buffers',
       () => [attention(16), attention(16), attention(128)],
-      /19 storage buffers, the device binds 16/,
+      /^19 storage buffers, the device binds 16$/,
     ],
+    ['too many parts', () => Array.from({ length: 9 }, () => silu()), /^9 parts, at most 8 fit$/],
+    [
+      'too many workgroups',
+      () => [silu({ workgroups: 65535 }), norm({ workgroups: 1 })],
+      /^65536 workgroups, the device takes 65535$/,
+    ],
+    [
+      'products with workgroups of two sizes',
+      () => [gemm(), narrow()],
+      /^workgroups of 256 and 128 invocations$/,
+    ],
+    ['a kernel of several dispatches', () => [gemm(), sample()], /^sample takes \d dispatches$/],
   ])('%s', (_, parts, reason) => {
-    expect(joinLaunches(launchesOf(parts()), target)).toEqual({ reason: expect.stringMatching(reason) });
+    const calls = parts();
+    expect(joinCalls(calls)).toEqual({
+      reason: expect.stringMatching(reason),
+      launches: calls.map((call) => launchesOf(call)),
+    });
   });
 
-  it('workgroups of different sizes', () => {
-    const launches = [launchesOf([norm()], 64)[0], launchesOf([merge()], 128)[0]];
-    expect(joinLaunches(launches, target)).toEqual({ reason: 'workgroups of 64 and 128 invocations' });
+  it('more workgroup memory than the device has', () => {
+    const limits = { ...target.limits, maxWorkgroupBytes: 37000 };
+    const result = joinCalls([gemm(), attention(128)], 'blocks', { ...target, limits });
+    expect(result).toHaveProperty(
+      'reason',
+      expect.stringMatching(/^\d+ bytes of workgroup memory, the device has 37000$/),
+    );
+  });
+
+  it('but two parts of a buffer may be written, each by one part', () => {
+    const { buffer } = view('f16', 2, 512, 4096);
+    const half = (i: number): TensorView => ({
+      ...tensor(buffer, 'f16', [512, 4096]),
+      offset: i * 512 * 4096 * 2,
+    });
+    expect(joinCalls([silu({ out: half(0) }), silu({ out: half(1) })])).toHaveProperty('joined');
   });
 });
 

@@ -5,6 +5,7 @@
 import type { CompileEvent } from '../../device.ts';
 import type { Launch } from '../../kernels/definition.ts';
 import type { JoinedLaunch } from './join.ts';
+import { kernelKey } from './joinModule.ts';
 import { expandShader, numberedLines } from './shaders.ts';
 
 export interface Pipeline {
@@ -22,9 +23,8 @@ export interface PipelineSource {
 }
 
 export function launchSource({ shader, variant, defines, bindings }: Launch): PipelineSource {
-  const sorted = Object.entries(defines).sort(([a], [b]) => (a < b ? -1 : 1));
   return {
-    key: JSON.stringify([shader, sorted]),
+    key: kernelKey({ shader, defines }),
     label: `${shader} ${variant}`.trim(),
     code: () => expandShader(shader, defines),
     uniforms: 1,

@@ -6,7 +6,7 @@ import type { CompiledProgram, CompileEvent, DeviceBuffer, DeviceTarget, TensorV
 import { DTYPE_BYTES, elementCount } from '../../device.ts';
 import type { JoinedCall, KernelCall, ProgramCall } from '../../kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry, Launch } from '../../kernels/definition.ts';
-import { joinLaunches } from './join.ts';
+import { joinParts } from './joinParts.ts';
 import { joinedSource, launchSource, type PipelineCache, type PipelineSource } from './pipelines.ts';
 import { BUFFER_USAGE } from './staging.ts';
 
@@ -130,43 +130,21 @@ function single(launch: Launch, callIndex: number, label: string): Dispatch {
 
 /** One dispatch when the parts of the call can be joined; else one for each, and the reason. */
 function joinedDispatches(
-  host: ProgramHost,
+  { registry, target }: ProgramHost,
   call: JoinedCall,
   callIndex: number,
 ): { dispatches: Dispatch[]; reason?: string } {
-  const { registry, target } = host;
-  const launchesOfPart = (part: KernelCall): Launch[] => launchesOf(registry, part, target);
-  const plain = call.parts.map(launchesOfPart);
-  const apart = (reason: string): { dispatches: Dispatch[]; reason: string } => ({
-    reason,
-    dispatches: plain.flatMap((launches, part) =>
+  const result = joinParts(call, target, (part, seen) => launchesOf(registry, part, seen));
+  if ('joined' in result) {
+    const { joined } = result;
+    return { dispatches: [{ ...joined, callIndex, label: call.label, source: joinedSource(joined) }] };
+  }
+  return {
+    reason: result.reason,
+    dispatches: result.launches.flatMap((launches, part) =>
       launches.map((launch) => single(launch, callIndex, call.parts[part].label)),
     ),
-  });
-  const many = plain.findIndex((launches) => launches.length !== 1);
-  if (many >= 0) return apart(`${call.parts[many].kernel} takes ${plain[many].length} dispatches`);
-  // The part with the fewest ways to be run decides on the size of a workgroup; the others follow.
-  const size = Number((plain.find(([launch]) => launch.dynamic) ?? widest(plain))[0].defines.WORKGROUP_SIZE);
-  const launches = call.parts.map((part, index) =>
-    plain[index][0].defines.WORKGROUP_SIZE === size
-      ? plain[index][0]
-      : launchesOfPart({ ...part, invocations: size })[0],
-  );
-  const result = joinLaunches(launches, target, call.layout);
-  if ('reason' in result) return apart(result.reason);
-  const { joined } = result;
-  return { dispatches: [{ ...joined, callIndex, label: call.label, source: joinedSource(joined) }] };
-}
-
-/** GEMM kernels cannot change their size; without one, the largest workgroup is the one to follow. */
-function widest(launches: readonly Launch[][]): Launch[] {
-  const gemm = launches.find(([{ shader }]) => shader.startsWith('gemm'));
-  return (
-    gemm ??
-    launches.reduce((a, b) =>
-      Number(b[0].defines.WORKGROUP_SIZE) > Number(a[0].defines.WORKGROUP_SIZE) ? b : a,
-    )
-  );
+  };
 }
 
 /** @throws Error naming the call for anything the device could not run. */
