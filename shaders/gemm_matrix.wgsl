@@ -1,7 +1,8 @@
 // GEMM on subgroup matrices: f16 operands (f32 ones are rounded when staged), 16x16x16 products, f32 accumulation.
 //
 // A workgroup of SG_M x SG_N x SG_K subgroups of 32 makes BM x BN outputs. Per step of BK along K, all invocations
-// stage both tiles in workgroup memory with 16-byte stores, having fetched them into registers DEPTH steps before. (A second stage saves a barrier and measured slower: it halves the K that fits.) Each subgroup owns
+// stage both tiles in workgroup memory with 16-byte stores, having fetched them into registers while the step before
+// was computed. (A second stage saves a barrier and measured slower: it halves the K that fits.) Each subgroup owns
 // FM x FN result matrices; SG_K > 1 (few rows, long K) gives each subgroup its share of a step, and the partial
 // results are added at the end.
 // Rows in workgroup memory are PAD x 16 bytes longer than BK so that the eight rows that one matrix load touches lie
@@ -123,39 +124,35 @@ fn run(group: u32, groups: u32, lane: u32) {
     var c33 = GemmResult();
 #endif
 #endif
-#for d DEPTH
-    var fetched_a_{{d}}: array<vec4<u32>, GEMM_FETCH_A>;
-    var fetched_w_{{d}}: array<vec4<u32>, GEMM_FETCH_W>;
+    var fetched_a: array<vec4<u32>, GEMM_FETCH_A>;
+    var fetched_w: array<vec4<u32>, GEMM_FETCH_W>;
     for (var i = 0u; i < GEMM_FETCH_A; i++) {
-      fetched_a_{{d}}[i] = gemm_fetch_a(a_rows[i], first_k + {{d}}u * {{BK}}u + chunk * 8u);
+      fetched_a[i] = gemm_fetch_a(a_rows[i], first_k + chunk * 8u);
     }
     for (var i = 0u; i < GEMM_FETCH_W; i++) {
-      fetched_w_{{d}}[i] = gemm_fetch_w(w_rows[i], first_k + {{d}}u * {{BK}}u + chunk * 8u);
+      fetched_w[i] = gemm_fetch_w(w_rows[i], first_k + chunk * 8u);
     }
-#endfor
-    for (var step = 0u; step < steps; step += {{DEPTH}}u) {
-#for d DEPTH
-      if (step + {{d}}u < steps) {
+    for (var step = 0u; step < steps; step++) {
       workgroupBarrier();
       for (var i = 0u; i < GEMM_FETCH_A; i++) {
         let local = (lane + i * GEMM_THREADS) / GEMM_CHUNKS;
         if ({{BM}}u * GEMM_CHUNKS % GEMM_THREADS == 0u || local < {{BM}}u) {
-          gemm_shared[local * GEMM_ROW + chunk] = fetched_a_{{d}}[i];
+          gemm_shared[local * GEMM_ROW + chunk] = fetched_a[i];
         }
       }
       for (var i = 0u; i < GEMM_FETCH_W; i++) {
         let local = (lane + i * GEMM_THREADS) / GEMM_CHUNKS;
         if ({{BN}}u * GEMM_CHUNKS % GEMM_THREADS == 0u || local < {{BN}}u) {
-          gemm_shared[({{BM}}u + local) * GEMM_ROW + chunk] = fetched_w_{{d}}[i];
+          gemm_shared[({{BM}}u + local) * GEMM_ROW + chunk] = fetched_w[i];
         }
       }
       workgroupBarrier();
-      let next = first_k + (step + {{d}}u + {{DEPTH}}u) * {{BK}}u + chunk * 8u;
+      let next = first_k + (step + 1u) * {{BK}}u + chunk * 8u;
       for (var i = 0u; i < GEMM_FETCH_A; i++) {
-        fetched_a_{{d}}[i] = gemm_fetch_a(a_rows[i], next);
+        fetched_a[i] = gemm_fetch_a(a_rows[i], next);
       }
       for (var i = 0u; i < GEMM_FETCH_W; i++) {
-        fetched_w_{{d}}[i] = gemm_fetch_w(w_rows[i], next);
+        fetched_w[i] = gemm_fetch_w(w_rows[i], next);
       }
       let left_at = sub_m * GEMM_FM * 16u * GEMM_ROW;
       let right_at = ({{BM}}u + sub_n * GEMM_FN * 16u) * GEMM_ROW;
@@ -210,8 +207,6 @@ fn run(group: u32, groups: u32, lane: u32) {
 #endif
 #endif
       }
-      }
-#endfor
     }
     // Results go through workgroup memory, one row of matrices at a time, to be finished and stored by rows.
     let result_at = subgroup * GEMM_RESULT;

@@ -240,7 +240,7 @@ async function tryAll(
 }
 
 function matrix([bm, bn, bk]: number[], [sgM, sgN, sgK = 1]: number[], more: Partial<Matrix> = {}): Matrix {
-  return { kind: 'matrix', bm, bn, bk, sgM, sgN, sgK, pad: 1, band: 8, depth: 1, ...more };
+  return { kind: 'matrix', bm, bn, bk, sgM, sgN, sgK, pad: 1, band: 8, ...more };
 }
 function few(rows: number, columns: number, unroll: number, split: number, teams: number): Few {
   return { kind: 'few', rows, columns, unroll, lanes: 32, split, teams, subgroups: true };

@@ -117,9 +117,8 @@ type MatrixVariant = Extract<GemmVariant, { kind: 'matrix' }>;
 function matrix(
   [bm, bn, bk]: [number, number, number],
   [sgM, sgN, sgK]: [number, number, number],
-  depth = 1,
 ): MatrixVariant {
-  return { kind: 'matrix', bm, bn, bk, sgM, sgN, sgK, pad: 1, band: 8, depth };
+  return { kind: 'matrix', bm, bn, bk, sgM, sgN, sgK, pad: 1, band: 8 };
 }
 
 const MATRICES: readonly MatrixVariant[] = [

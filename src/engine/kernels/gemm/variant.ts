@@ -40,8 +40,6 @@ export type GemmVariant =
       sgK: number;
       pad: number;
       band: number;
-      /** Steps of bk that are fetched ahead: more hides the latency of a memory that others use too. */
-      depth: number;
     };
 
 /** What the shaders' loads and stores must know of a call besides the variant. */
@@ -181,7 +179,6 @@ export function gemmDefines(variant: GemmVariant, operands: GemmOperands): Launc
         SG_K: variant.sgK,
         EVEN: operands.k % variant.bk === 0,
         PAD: variant.pad,
-        DEPTH: variant.depth,
         BAND: variant.band,
       };
   }
