@@ -31,6 +31,8 @@ export interface LoadOptions {
   maxModelLen?: number;
   /** Storage of weights and KV cache; auto: f16 on GPUs, f32 on the cpu device. */
   storage?: 'auto' | 'f32' | 'f16';
+  /** Whether the next step is launched before the last one's tokens are read (overlapped, default) or after (plain). */
+  loop?: 'plain' | 'overlapped';
   /** Requests that may wait; one more is refused with `queue_full`. */
   maxQueuedRequests?: number;
   /** Prompt tokens that may wait altogether. */

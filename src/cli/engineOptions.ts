@@ -18,6 +18,7 @@ export interface EngineFlags {
   maxModelLen?: number;
   pageSize?: number;
   storage: 'auto' | 'f32' | 'f16';
+  loop?: 'plain' | 'overlapped';
   verbose?: boolean;
 }
 
@@ -41,6 +42,11 @@ export function addEngineOptions(
       new Option('--storage <type>', 'numbers of weights and KV cache')
         .choices(['auto', 'f32', 'f16'])
         .default('auto'),
+    )
+    .addOption(
+      new Option('--loop <kind>', 'overlapped: the next step starts before the last one is read')
+        .choices(['overlapped', 'plain'])
+        .default('overlapped'),
     )
     .option('--verbose', 'a line for each compiled kernel');
 }
@@ -72,6 +78,7 @@ export async function loadModel(
     maxModelLen: flags.maxModelLen,
     pageSize: flags.pageSize,
     storage: flags.storage,
+    loop: flags.loop,
     ...withoutUndefined(more),
   };
   try {

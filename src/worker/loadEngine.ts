@@ -60,6 +60,7 @@ export const loadEngine: EngineLoader = async (options, context) => {
         endTokens,
         maxQueuedRequests: options.maxQueuedRequests ?? 1024,
         maxQueuedTokens: options.maxQueuedTokens ?? 2 ** 20,
+        loop: options.loop,
       });
       step('ready', 0, 'first run of every kernel');
       await runner.warmUp();
