@@ -2,40 +2,53 @@
  * The benches as a program of their own, for machines without npm (scripts/bundle-bench.js makes one file of it):
  *   node bench.mjs kernels [filter]
  *   node bench.mjs attention-plan [trace.csv ...]
+ *   node bench.mjs attention-matrix
  *   node bench.mjs join-pairs [rows] [requests] [context]
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
+ *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
+ * Environment: OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
  */
+import { writeFileSync } from 'node:fs';
+import { runAttentionMatrix } from './kernels/attentionMatrix.ts';
 import { runAttentionPlanBench } from './kernels/attentionPlan.ts';
 import { runKernelBench } from './kernels/index.ts';
 import { runJoinPairs } from './kernels/joinPairs.ts';
+import { runAblationBench } from './serving/ablation.ts';
 import { runDecodeBench } from './serving/index.ts';
 
 const [what, ...args] = process.argv.slice(2);
-const print = (line: string): void => console.log(line);
-let result: object;
-if (what === 'kernels') {
-  result = await runKernelBench({ device: 'webgpu', filter: args[0], print });
-} else if (what === 'attention-plan') {
-  result = await runAttentionPlanBench({ device: 'webgpu', traces: args, print });
-} else if (what === 'join-pairs') {
-  const [rows, requests, context] = args.map(Number);
-  result = await runJoinPairs({ device: 'webgpu', rows, requests, context, print });
-} else if (what === 'decode') {
-  const [shape, streams, promptTokens = '128', outputTokens = '128'] = args;
-  result = await runDecodeBench({
-    device: 'webgpu',
-    shape,
-    streams: streams.split(',').map(Number),
-    promptTokens: Number(promptTokens),
-    outputTokens: Number(outputTokens),
-    runs: 3,
-    print,
-  });
-} else {
-  throw new Error(`'${what}' is no bench; expected kernels, attention-plan, join-pairs or decode`);
-}
-if (process.env.OUT_FILE) {
-  const { writeFileSync } = await import('node:fs');
-  writeFileSync(process.env.OUT_FILE, `${JSON.stringify(result, null, 2)}\n`);
-}
+const { OUT_FILE, TRACE_FILE: trace, FIGURE_FILE } = process.env;
+const common = { device: 'webgpu' as const, trace, print: (line: string): void => console.log(line) };
+
+const benches: Record<string, () => Promise<object>> = {
+  kernels: () => runKernelBench({ ...common, filter: args[0] }),
+  'attention-plan': () => runAttentionPlanBench({ ...common, traces: args }),
+  'attention-matrix': () => runAttentionMatrix(common),
+  'join-pairs': () => {
+    const [rows, requests, context] = args.map(Number);
+    return runJoinPairs({ ...common, rows, requests, context });
+  },
+  decode: () => {
+    const [shape, streams, promptTokens = '128', outputTokens = '128'] = args;
+    return runDecodeBench({
+      ...common,
+      shape,
+      streams: streams.split(',').map(Number),
+      promptTokens: Number(promptTokens),
+      outputTokens: Number(outputTokens),
+      runs: 3,
+    });
+  },
+  ablation: async () => {
+    const options = JSON.parse(args[0] ?? '{}') as object;
+    const { figure, ...result } = await runAblationBench({ ...common, rounds: 7, ...options });
+    if (FIGURE_FILE) writeFileSync(FIGURE_FILE, figure);
+    return result;
+  },
+};
+
+if (!Object.hasOwn(benches, what))
+  throw new Error(`'${what}' is no bench; expected ${Object.keys(benches).join(', ')}`);
+const result = await benches[what]();
+if (OUT_FILE) writeFileSync(OUT_FILE, `${JSON.stringify(result, null, 2)}\n`);
 process.exit(0); // dawn-node keeps the process alive as long as its GPU object is referenced

@@ -4,8 +4,8 @@ import { bar, el, figure, PALETTE, text, textWidth, type FigureClass } from './s
 
 export interface AblationFigure {
   title: string;
-  /** Device, batch, and whether it was measured or modelled. */
-  subtitle: string;
+  /** Lines: the batch, and whether it was measured or modelled. */
+  subtitle: readonly string[];
   bars: readonly { name: string; tokensPerSecond: number }[];
   timelines: readonly Timeline[];
 }
@@ -18,9 +18,9 @@ export function ablationFigure({ title, subtitle, bars, timelines }: AblationFig
   const inner = WIDTH - 2 * MARGIN;
   const parts = [
     text(MARGIN, 40, title, { size: 19, weight: 650 }),
-    text(MARGIN, 62, subtitle, { fill: PALETTE.faint }),
+    ...subtitle.map((line, i) => text(MARGIN, 62 + 18 * i, line, { fill: PALETTE.faint })),
   ];
-  let y = 84;
+  let y = 66 + 18 * subtitle.length;
   const classes = (['C', 'M', 'N'] as const).filter((cls) =>
     timelines.some(({ spans }) => spans.some((span) => span.cls === cls)),
   );
@@ -58,7 +58,7 @@ export function ablationFigure({ title, subtitle, bars, timelines }: AblationFig
     parts.push(drawAxis({ x: MARGIN, y: y - 6, width: inner, most: end }));
     y += 24;
   }
-  const description = `${subtitle}. ${bars
+  const description = `${subtitle.join('; ')}. ${bars
     .map(({ name, tokensPerSecond }) => `${name}: ${formatRate(tokensPerSecond)} tokens per second`)
     .join(
       '; ',

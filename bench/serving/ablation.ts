@@ -37,7 +37,7 @@ export async function runAblationBench(options: AblationOptions): Promise<Ablati
       await saveTrace(options.trace, await ablation.trace(), print);
     const figure = ablationFigure({
       title: `Ablation: ${title(ablation)}`,
-      subtitle: `${source}; ${subtitle(ablation)}`,
+      subtitle: [subtitle(ablation), source],
       bars: variants.map((variant) => ({ name: variant.name, tokensPerSecond: rate(ablation, variant) })),
       timelines: variants
         .filter(({ layer }) => layer.length > 0)

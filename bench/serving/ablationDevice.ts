@@ -11,10 +11,11 @@ import { mainLane, SPAN_CLASSES, type Trace, type TraceHeader } from '../../src/
 import type { LaneSpan } from '../figures/lanes.ts';
 import type { FigureClass } from '../figures/svg.ts';
 import { openDevice } from '../kernels/index.ts';
+import { onePeriod } from './ablationLayer.ts';
 import { batchSizes, type Ablation, type AblationOptions, type Variant } from './ablationTypes.ts';
 import { BenchError, usage } from './benchError.ts';
 import { mixRunner } from './mixes.ts';
-import { devicePipelines, readPipelines } from './presetPipelines.ts';
+import { presetPipelines, readPipelines, runnerGraph } from './presetPipelines.ts';
 import { profileHeader } from './traceFile.ts';
 
 /** What a device of that speed does in seconds. */
@@ -47,8 +48,12 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
   });
   const batch = usage(() => mixBatch(runner, mix));
   const pipelines = [
-    ...devicePipelines(runner, { tokens, decodeTokens: decode }),
-    ...(await readPipelines(options.pipeline ?? [])),
+    ...presetPipelines(
+      runnerGraph(runner, model),
+      { tokens, decodeTokens: decode },
+      residentWorkgroups(target),
+    ),
+    ...usage(() => readPipelines(options.pipeline ?? [])),
   ];
   print(`${model}, ${layers} layers on ${target.name}: ${mixName(mix)}, ${rounds} rounds`);
   const candidates: (Pipeline | undefined)[] = [undefined, ...pipelines];
@@ -67,7 +72,7 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
       secondsPerIteration: seconds,
       spread: [fastest / 1000, slowest / 1000],
       busy: busyOf(profiles[i].trace, seconds),
-      layer: layerOf(profiles[i].trace, Math.min(layers - 1, Math.floor(layers / 2))),
+      layer: onePeriod(laneSpans(profiles[i].trace), Math.floor((layers - 1) / 2)),
     };
   });
   return {
@@ -80,6 +85,11 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
     variants,
     trace: () => together(profiles, header),
   };
+}
+
+/** Workgroups of a joined dispatch: one for each core; products that are alone have more. */
+function residentWorkgroups({ kind, software, defaultWorkgroups }: Device['target']): number {
+  return software || kind === 'cpu' ? Math.max(2, defaultWorkgroups) : Math.round(defaultWorkgroups / 2);
 }
 
 interface Profile {
@@ -117,7 +127,7 @@ async function profile(
 /** All profiles in one trace, one group of tracks for each, all from the same zero. */
 function together(profiles: readonly Profile[], header: TraceHeader): Trace {
   const builder = new TraceBuilder(header);
-  for (const { name, record } of profiles) record(builder, `${name} on ${header.device.name}`);
+  for (const { name, record } of profiles) record(builder, name);
   return builder.finish();
 }
 
@@ -128,17 +138,21 @@ function busyOf(trace: Trace, seconds: number): Variant['busy'] {
   return { compute: of('compute'), memory: of('memory'), network: 0 };
 }
 
-/** Spans of one layer on the lanes; us from the first. */
-function layerOf(trace: Trace, layer: number): LaneSpan[] {
-  const { spans, tracks, strings } = trace;
-  const list: LaneSpan[] = [];
+/** Spans on the lanes; us. */
+function laneSpans({ spans, tracks, strings }: Trace): (LaneSpan & { layer: number })[] {
+  const list: (LaneSpan & { layer: number })[] = [];
   for (let i = 0; i < spans.rows; i++) {
     const lane = tracks[mainLane(tracks, spans.track[i])];
-    if (lane.kind !== 'res' || spans.layer[i] !== layer) continue;
+    if (lane.kind !== 'res') continue;
     const start = spans.ts[i] / 1000;
-    const cls = SPAN_CLASSES[spans.cls[i]] as FigureClass;
-    list.push({ lane: lane.name, name: strings[spans.name[i]], cls, start, end: start + spans.dur[i] / 1000 });
+    list.push({
+      lane: lane.name,
+      name: strings[spans.name[i]],
+      cls: SPAN_CLASSES[spans.cls[i]] as FigureClass,
+      layer: spans.layer[i],
+      start,
+      end: start + spans.dur[i] / 1000,
+    });
   }
-  const zero = Math.min(...list.map(({ start }) => start));
-  return list.map((span) => ({ ...span, start: span.start - zero, end: span.end - zero }));
+  return list;
 }

@@ -6,9 +6,10 @@ import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { LANE_CLASS } from '../../src/engine/trace/recordCalls.ts';
 import { recordModel } from '../../src/engine/trace/recordModel.ts';
-import type { Trace, TraceHeader } from '../../src/engine/trace/trace.ts';
+import type { Trace } from '../../src/engine/trace/trace.ts';
 import type { Lane } from '../../src/engine/model/graph.ts';
 import type { LaneSpan } from '../figures/lanes.ts';
+import { onePeriod } from './ablationLayer.ts';
 import {
   batchSizes,
   type Ablation,
@@ -17,8 +18,8 @@ import {
   type Variant,
 } from './ablationTypes.ts';
 import { usage } from './benchError.ts';
-import { openSim, type SimSetup } from './simSetup.ts';
-import { producer } from './traceFile.ts';
+import { readPipelines } from './presetPipelines.ts';
+import { openSim, simHeader, type SimSetup } from './simSetup.ts';
 
 /** Layers that are simulated before the one that is shown: the steady state. */
 const SHOWN_LAYER = 4;
@@ -29,7 +30,7 @@ export function ablateModel(options: AblationOptions): { ablation: Ablation; clo
   const setup = usage(() => openSim({ gpu: options.gpu!, model: options.model ?? 'llama-2-70b' }));
   const sizes = usage(() => batchSizes(options, { tokens: 2048, context: 1024 }));
   const mix = mixOf(sizes, setup);
-  const pipelines = [...setup.presets(mix), ...usage(() => setup.readPipelines(options.pipeline ?? []))];
+  const pipelines = [...setup.presets(mix), ...usage(() => readPipelines(options.pipeline ?? []))];
   const variants = pipelines.map((pipeline): Variant => {
     const model = setup.stepModel(() => pipeline);
     const { seconds, busy } = model.price(mix);
@@ -39,7 +40,7 @@ export function ablateModel(options: AblationOptions): { ablation: Ablation; clo
       pipeline,
       secondsPerIteration: seconds,
       busy: { compute: of('compute'), memory: of('memory'), network: of('network') },
-      layer: layerOf(model.spans(mix, SHOWN_LAYER + 3).spans),
+      layer: onePeriod(laneSpans(model.spans(mix, SHOWN_LAYER + 3).spans), SHOWN_LAYER),
     };
   });
   return {
@@ -74,17 +75,16 @@ function mixOf({ tokens, decode, context, lengths }: BatchSizes, setup: SimSetup
   };
 }
 
-function layerOf(spans: readonly Span[]): LaneSpan[] {
-  const shown = spans.filter(({ layer }) => layer === SHOWN_LAYER);
-  const zero = Math.min(...shown.map(({ start }) => start));
-  return shown
+function laneSpans(spans: readonly Span[]): (LaneSpan & { layer: number })[] {
+  return spans
     .filter(({ lane }) => lane !== 'copy')
-    .map(({ id, lane, start, end }) => ({
+    .map(({ id, lane, layer, start, end }) => ({
       lane,
       name: id,
       cls: LANE_CLASS[lane as Lane] as LaneSpan['cls'],
-      start: (start - zero) * 1e6,
-      end: (end - zero) * 1e6,
+      layer,
+      start: start * 1e6,
+      end: end * 1e6,
     }));
 }
 
@@ -99,7 +99,7 @@ function together(setup: SimSetup, pipelines: readonly Pipeline[], mix: BatchMix
     const model: StepModel = setup.stepModel(() => pipeline);
     const { spans } = model.spans(mix, Math.min(TRACED_LAYERS, setup.model.numLayers));
     recordModel(builder, {
-      device: `${pipeline.name} on ${setup.system.name}`,
+      device: pipeline.name,
       pipeline,
       spans: spans.map((span) => ({ ...span, share: inUnits(span.share, pipeline, setup) })),
       iter: 0,
@@ -112,25 +112,4 @@ function together(setup: SimSetup, pipelines: readonly Pipeline[], mix: BatchMix
 /** Shares of pipelines with another number of workgroups in SMs of the simulated GPU, rounded down; 0: not said. */
 function inUnits(share: number, { workgroups }: Pipeline, { system }: SimSetup): number {
   return Math.floor((share * system.gpu.sms) / workgroups);
-}
-
-/** No date: traces of the simulator are the same for the same question. */
-export function simHeader({ system, table }: SimSetup, more: Partial<TraceHeader> = {}): TraceHeader {
-  const { gpu } = system;
-  return {
-    source: 'sim',
-    producer,
-    device: {
-      name: system.name,
-      units: gpu.sms,
-      unitKind: 'sm',
-      peakFlops: gpu.peakFlops,
-      peakBandwidth: gpu.memoryBandwidth,
-      linkBandwidth: gpu.linkBandwidth,
-    },
-    clock: { unit: 'ns', resolutionNs: 1, method: 'model', synced: 0 },
-    intrusive: false,
-    modelVersion: `roofline with interference table '${table.name}'`,
-    ...more,
-  };
 }

@@ -28,9 +28,10 @@ export function profileHeader(
     date: new Date().toISOString(),
     command: process.argv.slice(2).join(' '),
     device: { name: target.name, units, unitKind: 'workgroup' },
-    clock: target.features.timestamps
-      ? { unit: 'ns', resolutionNs: 1, method: 'timestamp-query', synced: false }
-      : { unit: 'ns', resolutionNs: 1000, method: 'performance.now', synced: 0 },
+    clock:
+      target.features.timestamps && target.kind !== 'cpu'
+        ? { unit: 'ns', resolutionNs: 1, method: 'timestamp-query', synced: false }
+        : { unit: 'ns', resolutionNs: 1000, method: 'performance.now', synced: 0 },
     intrusive: true, // a compute pass of its own for each call
     ...more,
   };

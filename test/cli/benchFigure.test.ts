@@ -19,7 +19,7 @@ const span = fc
 
 const figures: fc.Arbitrary<AblationFigure> = fc.record({
   title: fc.string({ minLength: 1 }),
-  subtitle: fc.constant('model; <2048> tokens & more'),
+  subtitle: fc.array(fc.constant('model; <2048> tokens & more'), { minLength: 1, maxLength: 3 }),
   bars: fc.array(
     fc.record({
       name: fc.constantFrom('non-overlap', 'nano-batch-only', 'overlap', 'searched'),
