@@ -33,6 +33,8 @@ export interface EngineOptions {
   /** Check page conservation after every step (test builds). */
   checkPages?: boolean;
   now?: () => number; // milliseconds, monotonic
+  /** Mean output length that admission expects before requests have ended (schedule/admission.ts). */
+  expectedOutput?: number;
   /** Default: overlapped. Both give the same text. */
   loop?: LoopKind;
   /** Told about every step that ran, when it was delivered. */
@@ -82,6 +84,7 @@ export class Engine {
       maxBatchTokens: sizes.maxBatchTokens,
       maxRequests: sizes.maxRequests,
       maxAdjustments: runner.maxAdjustments,
+      expectedOutput: options.expectedOutput,
     });
     this.#limits = {
       vocabSize: config.vocabSize,

@@ -51,6 +51,8 @@ const anySizes = fc.record({
   maxBatchTokens: fc.integer({ min: 1, max: 20 }),
   maxRequests: fc.integer({ min: 1, max: 7 }),
 });
+/** Admission that expects long outputs preempts nobody; one that expects short ones has to. */
+const expectedOutput = fc.constantFrom(1, 5, 256);
 
 type Action =
   | { kind: 'submit'; request: GenerateRequest }
@@ -116,14 +118,19 @@ describe('the two loops', () => {
     await fc.assert(
       fc.asyncProperty(
         anySizes,
+        expectedOutput,
         fc.array(fc.oneof(submits, steps), { maxLength: 40 }),
-        async (sizes, actions) => {
+        async (sizes, expectedOutput, actions) => {
           const maxModelLen = Math.min(48, sizes.pages * sizes.pageSize);
           const outcomes: object[][] = [];
           for (const loop of LOOPS) {
             let sampled = 0;
             const onStep = ({ samples }: StepInfo): void => void (sampled += samples);
-            const engine = newEngine(new FakeRunner({ ...sizes, maxModelLen }), { loop, onStep });
+            const engine = newEngine(new FakeRunner({ ...sizes, maxModelLen }), {
+              loop,
+              onStep,
+              expectedOutput,
+            });
             outcomes.push((await play(engine, actions)).map(lasting));
             const { generationTokens, requestsFinished } = engine.stats();
             expect(requestsFinished.error).toBe(0);
@@ -143,14 +150,15 @@ describe('the two loops', () => {
     await fc.assert(
       fc.asyncProperty(
         anySizes,
+        expectedOutput,
         fc.array(fc.oneof(submits, steps, aborts), { maxLength: 40 }),
-        async (sizes, actions) => {
+        async (sizes, expectedOutput, actions) => {
           const maxModelLen = Math.min(48, sizes.pages * sizes.pageSize);
           const runner = (): FakeRunner => new FakeRunner({ ...sizes, maxModelLen });
           const withoutAborts = actions.filter(({ kind }) => kind === 'submit');
           const whole = await play(newEngine(runner(), { loop: 'plain' }), withoutAborts);
           for (const loop of LOOPS) {
-            const got = await play(newEngine(runner(), { loop }), actions);
+            const got = await play(newEngine(runner(), { loop, expectedOutput }), actions);
             expect(got).toHaveLength(whole.length);
             got.forEach((outcome, i) => {
               if (outcome.end?.type === 'end' && outcome.end.finishReason === 'abort') {
@@ -187,12 +195,14 @@ describe('the two loops', () => {
             expect(engine.submit({ ...request, id: `${id}` }).accepted).toBe(true),
           );
           const events: RequestEvent[] = [];
+          let fired = false;
           for (let i = 0; engine.hasWork; i++) {
             expect(i).toBeLessThan(500);
             const error = lost ? new DeviceLostError('unplugged') : new Error('a kernel failed');
             if (i === at && where === 'launch') runner.failNext = error;
             if (i === at && where === 'collect') runner.failCollect = error;
             const step = engine.step();
+            if (i === at && where === 'launch') fired = runner.failNext === undefined;
             if (i === at && where === 'outside') engine.deviceLost('unplugged');
             events.push(...(await step));
           }
@@ -204,6 +214,9 @@ describe('the two loops', () => {
             if (end.type === 'end') expect(tokens).toEqual(alone[id].tokens);
             else expect(tokens).toEqual(alone[id].tokens.slice(0, tokens.length));
           });
+          // A failed launch is told to those whom it held.
+          const failed = events.some(({ type }) => type === 'error');
+          if (fired) expect(failed).toBe(true);
           expect(engine.pool.used).toBe(0);
         },
       ),
@@ -213,6 +226,18 @@ describe('the two loops', () => {
 });
 
 describe('the overlapped loop', () => {
+  it('preempts requests whose token is still on the device, and computes them again', async () => {
+    const sizes = { pages: 12, pageSize: 2, maxBatchTokens: 20, maxRequests: 7, maxModelLen: 24 };
+    const engine = newEngine(new FakeRunner(sizes), { endTokens: [], expectedOutput: 1 });
+    const prompts = Array.from({ length: 6 }, (_, i) => [i + 1, i + 2, i + 3]);
+    const outcomes = await play(
+      engine,
+      prompts.map((prompt) => ({ kind: 'submit', request: ask('', prompt, { maxTokens: 18 }) })),
+    );
+    expect(outcomes.map(({ tokens }) => tokens)).toEqual(prompts.map((prompt) => expected(prompt, 18)));
+    expect(engine.stats().preemptions).toBeGreaterThan(6);
+  });
+
   it('has two steps in flight, but waits for tokens that penalties need', async () => {
     for (const repetitionPenalty of [1, 1.2]) {
       const runner = new FakeRunner();

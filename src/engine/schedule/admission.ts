@@ -10,15 +10,21 @@
  */
 import type { Request } from './request.ts';
 
-/** Before anything has ended: the output length and the number of requests that it stands for. */
-const PRIOR = { output: 256, requests: 8 };
+/** Output length that is expected before anything has ended (conversation traces have means of 207 to 324). */
+export const EXPECTED_OUTPUT = 256;
+/** The number of requests that it stands for. */
+const PRIOR_REQUESTS = 8;
 /** The means follow the last so many requests. */
 const WINDOW = 256;
 
 /** Running mean of the output length of requests that have ended. */
 export class OutputLength {
-  #count: number = PRIOR.requests;
-  mean: number = PRIOR.output;
+  #count = PRIOR_REQUESTS;
+  mean: number;
+
+  constructor(expected: number = EXPECTED_OUTPUT) {
+    this.mean = expected;
+  }
 
   learn(output: number): void {
     this.#count = Math.min(WINDOW, this.#count + 1);

@@ -41,6 +41,8 @@ export interface SchedulerLimits {
   maxRequests: number;
   /** Room for logit adjustments in the step metadata; a request that does not fit waits for a later step. */
   maxAdjustments: number;
+  /** Mean output length that admission expects before requests have ended (admission.ts). */
+  expectedOutput?: number;
 }
 
 export class Scheduler {
@@ -54,12 +56,13 @@ export class Scheduler {
   #running: Request[] = [];
   #leftWaiting = 0;
   #leftRunning = 0;
-  readonly #outputLength = new OutputLength();
+  readonly #outputLength: OutputLength;
   readonly #forecast: Forecast;
 
   constructor(pool: PagePool, limits: SchedulerLimits) {
     this.#pool = pool;
     this.#limits = limits;
+    this.#outputLength = new OutputLength(limits.expectedOutput);
     this.#forecast = new Forecast(pool.pageSize);
   }
 
