@@ -50,7 +50,7 @@ describe.each(Object.keys(LENGTHS))('%s', (name) => {
         meta: (words, layout) => void batch.fillMeta(words, layout),
         call: (views) => ({
           kernel: 'attention',
-          tile: 16,
+          tile: 16 as const,
           ...views,
           heads: 4,
           kvHeads: 2,

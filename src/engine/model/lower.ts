@@ -11,6 +11,7 @@ import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
 import {
+  activationCanFuse,
   embedCalls,
   finalNormCall,
   operationCalls,
@@ -85,7 +86,10 @@ export function pipelineSlots(
       nano,
       tile: nano.operation === 'decode_attention' && group <= 16 ? 16 : 128,
       group: groupOf(nano.range),
-      workgroups: alone.has(nano.id) && nano.share === pipeline.workgroups ? fullWorkgroups : nano.share,
+      workgroups:
+        alone.has(nano.id) && nano.share === pipeline.workgroups
+          ? fullWorkgroups
+          : Math.min(nano.share, fullWorkgroups),
     }));
   if (ranges.length > capacity.ranges || attention.length > capacity.attention) {
     throw new Error(
@@ -124,6 +128,7 @@ export function pipelineCalls(
   const { numLayers } = parts.config;
   const ticket = ticketDealer(tickets);
   const calls: ProgramCall[] = [];
+  const fused = fusesActivation(parts, pipeline);
   const partsOfGroup = slots.groups.map((group) =>
     outputParts(parts, shape.maxTokens[slots.rangeOf(group)], TICKET_WAVES),
   );
@@ -148,6 +153,7 @@ export function pipelineCalls(
       ...placed(nano.range),
       slot: slot >= 0 ? slot : undefined,
       tile: attention?.tile,
+      fused,
       // Alone with the whole device, kernels know best how many workgroups they want.
       workgroups: alone && whole && !attention ? undefined : workgroups,
     });
@@ -167,6 +173,16 @@ export function pipelineCalls(
   });
   const clear = ticket.clearCall(parts);
   return clear ? [clear, ...calls] : calls;
+}
+
+/** @throws Error when up_gate would have to compute the activation and cannot */
+function fusesActivation(parts: ProgramParts, { name, nano }: Pipeline): boolean {
+  const fused = !nano.some(({ operation }) => operation === 'activation');
+  if (!fused || parts.config.moe || activationCanFuse(parts)) return fused;
+  throw new Error(
+    `pipeline "${name}" has no activation, and this model's up_gate has biases or is in pieces; ` +
+      'make the pipeline from the graph of this engine (ModelRunner.graph)',
+  );
 }
 
 function isAttention(nano: NanoOperation): boolean {

@@ -39,6 +39,8 @@ export interface Placement {
   range?: number; // slot of the metadata's ranges; default everything
   slot?: number; // attention plan; default 0
   tile?: 16 | 128; // of attention; default by operation
+  /** Whether up_gate computes the activation too; default activationIsFused. */
+  fused?: boolean;
   /** Workgroups of each call; default the kernels' own choice (attention: the plan's). */
   workgroups?: number;
 }
@@ -100,10 +102,14 @@ function layerOperations(parts: ProgramParts, { maxTokens, tile128, merge }: Bod
   ];
 }
 
-/** Whether up_gate computes SiLU(gate) * up itself, so that there is no `activation`. */
-export function activationIsFused({ config, weights, matrices }: ProgramParts, maxTokens: number): boolean {
-  if (config.moe || config.mlpBias || weights.pieces('layers.0.gate_up').length > 1) return false;
-  return matrices || maxTokens <= FUSED_SILU_ROWS;
+/** Whether up_gate can compute SiLU(gate) * up itself, so that there is no `activation`. */
+export function activationCanFuse({ config, weights }: Pick<ProgramParts, 'config' | 'weights'>): boolean {
+  return !config.moe && !config.mlpBias && weights.pieces('layers.0.gate_up').length === 1;
+}
+
+/** Whether it does so in the plain order. */
+export function activationIsFused(parts: ProgramParts, maxTokens: number): boolean {
+  return activationCanFuse(parts) && (parts.matrices || maxTokens <= FUSED_SILU_ROWS);
 }
 
 /** Final norm of the rows that are sampled, their logits, and their next tokens. */
@@ -280,7 +286,8 @@ function heads({ config }: ProgramParts, kCache: TensorView) {
 function upGate(parts: ProgramParts, name: string, at: Placement): KernelCall[] {
   const { set } = at;
   const label = `${name}.gate_up`;
-  if (!activationIsFused(parts, at.maxTokens)) return gemm(parts, label, label, at, set.normed, set.gateUp!);
+  if (!(at.fused ?? activationIsFused(parts, at.maxTokens)))
+    return gemm(parts, label, label, at, set.normed, set.gateUp!);
   const [call] = gemm(parts, label, label, at, set.normed, set.ffn);
   return [{ ...call, epilogue: 'silu_mul' }];
 }

@@ -2,48 +2,38 @@
  * Runs dense batches of one model on one device: owns weights, buffers and compiled programs. Knows nothing of queues,
  * text and events.
  */
-import {
-  tensor,
-  type CallTiming,
-  type CompiledProgram,
-  type CompileEvent,
-  type Device,
-  type DeviceBuffer,
-  type TensorView,
-} from '../device.ts';
+import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
 import type { ProgramCall } from '../kernels/calls.ts';
-import type { Pipeline } from '../pipeline/pipeline.ts';
 import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
-import { usedRanges, writeBatch, type PlannedRequest, type SlotsInUse } from '../plan/batchMeta.ts';
-import { SAMPLED, SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
+import { usedRanges, writeBatch, type PlannedRequest } from '../plan/batchMeta.ts';
+import { SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
 import { writeSampling } from '../schedule/sampling.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
-import { allocateBuffers, allocateSet, bufferList, type ModelBuffers } from './buffers.ts';
+import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
+import { bucket, buckets } from './buckets.ts';
 import type { ModelConfig } from './config.ts';
-import { pipelineCalls, pipelineSlots, TICKET_STRIDE, type PipelineSlots } from './lower.ts';
-import { batchShape, slotRanges, writePipelineBatch, type BatchShape } from './lowerBatch.ts';
+import { batchShape } from './lowerBatch.ts';
 import type { ModelFiles } from './modelFiles.ts';
+import { graphModelOf, operationGraph } from './graph/build.ts';
+import type { OperationGraph } from './graph.ts';
 import {
+  activationCanFuse,
   bodyCalls,
   headCalls,
-  logitsCalls,
   outputParts,
   type BodyShape,
   type ProgramParts,
 } from './program.ts';
+import { attendsTo, PipelineSteps, SLOTS, type PipelineChoice, type PlannedStep } from './pipelineSteps.ts';
+import { sampledTokens, type SampledToken } from './sampled.ts';
 import { longPromptRow, needsOwnRow, ropeTable } from './ropeTable.ts';
 import type { EngineSizes } from './sizes.ts';
 import { loadWeights, type LoadProgress } from './weights.ts';
 import { WeightStore } from './weightStore.ts';
 
-/** What the device says about one sampled row. */
-export interface SampledToken {
-  token: number;
-  logprob: number;
-  rank: number;
-  top: { token: number; logprob: number }[];
-}
+export type { PipelineChoice } from './pipelineSteps.ts';
+export type { SampledToken } from './sampled.ts';
 
 export interface RunnerProgress {
   weights?(progress: LoadProgress & { bytes: number }): void;
@@ -70,18 +60,6 @@ export interface LaunchedStep {
   collect(): Promise<SampledToken[]>;
 }
 
-/** Which pipeline a batch runs through; undefined is the plain order. The same object each time for the same pipeline. */
-export type PipelineChoice = (batch: BatchShape) => Pipeline | undefined;
-
-/** Slots of the step metadata for pipelines. */
-const SLOTS = { ranges: 32, attention: 8 };
-
-/** A step whose metadata is written. */
-interface PlannedStep {
-  used: SlotsInUse;
-  programs(): Promise<CompiledProgram[]>;
-}
-
 export class ModelRunner implements BatchRunner {
   readonly config: ModelConfig;
   readonly sizes: EngineSizes;
@@ -95,10 +73,8 @@ export class ModelRunner implements BatchRunner {
   readonly #words: Uint32Array;
   readonly #floats: Float32Array;
   readonly #programs = new Map<string, CompiledProgram>();
-  readonly #slots = new Map<Pipeline, { id: number; slots: PipelineSlots }>();
   #choose: PipelineChoice = () => undefined;
-  #tickets: TensorView | undefined;
-  readonly #ticketBuffers: DeviceBuffer[] = [];
+  readonly #pipelines: PipelineSteps;
   #last: CompiledProgram[] = [];
 
   private constructor(
@@ -118,6 +94,7 @@ export class ModelRunner implements BatchRunner {
     this.#layout = parts.layout;
     this.#words = new Uint32Array(parts.layout.words);
     this.#floats = new Float32Array(this.#words.buffer);
+    this.#pipelines = new PipelineSteps(device, parts, sizes, (label, calls) => this.#program(label, calls));
   }
 
   /** Loads the weights and allocates everything; compile() comes next. */
@@ -190,6 +167,16 @@ export class ModelRunner implements BatchRunner {
     return this.#layout.capacity.adjustments;
   }
 
+  /** The operations as this engine carries them out: what its pipelines are made of. */
+  graph(name: string = this.config.architecture): OperationGraph {
+    return operationGraph(graphModelOf(this.config, name), {
+      ranks: 1,
+      elementBytes: this.sizes.types.weights === 'f16' ? 2 : 4,
+      merge: true,
+      activation: !this.#parts.matrices || !activationCanFuse(this.#parts),
+    });
+  }
+
   /**
    * From the next step on, batches run through the pipeline that `choose` names, or in the plain order where it names
    * none. Its programs are compiled when they are first needed (warm them up with a batch of the size).
@@ -230,7 +217,7 @@ export class ModelRunner implements BatchRunner {
     const pipeline = this.#choose(shape);
     const step =
       pipeline && attendsTo(pipeline, shape)
-        ? this.#pipelineStep(pipeline, batch, shape, requests)
+        ? this.#pipelines.plan(pipeline, batch, shape, requests, words)
         : this.#plainStep(batch, requests);
     const sampled = batch.segments.filter((segment) => segment.sample).map((segment) => segment.request);
     writeSampling(sampled, endTokens, layout, { u32: words, f32: this.#floats });
@@ -285,77 +272,6 @@ export class ModelRunner implements BatchRunner {
     };
   }
 
-  /** One batch through a pipeline of nano-operations. */
-  #pipelineStep(
-    pipeline: Pipeline,
-    batch: DenseBatch,
-    shape: BatchShape,
-    requests: readonly PlannedRequest[],
-  ): PlannedStep {
-    const { sizes } = this;
-    const { id, slots } = this.#slotsOf(pipeline);
-    const ranges = slotRanges(slots, shape);
-    const [{ partialLse }] = this.buffers.sets;
-    writePipelineBatch(
-      slots,
-      ranges,
-      batch,
-      requests,
-      { config: this.config, pageSize: sizes.pageSize, partialRows: partialLse.shape[0] },
-      this.#layout,
-      this.#words,
-    );
-    const maxTokens = ranges.map(([start, end]) => bucket(end - start, sizes.maxBatchTokens));
-    const maxRows = bucket(batch.samples, sizes.maxRequests);
-    return {
-      used: { ranges: ranges.length, attention: slots.attention.length },
-      programs: async () => {
-        const body = await this.#program(`pipeline ${id} ${maxTokens.join()} ${maxRows}`, () =>
-          pipelineCalls(this.#parts, slots, { maxTokens, maxRows }, this.#tickets),
-        );
-        if (batch.samples === 0) return [body];
-        const head = await this.#program(`logits ${maxRows}`, () => logitsCalls(this.#parts, maxRows));
-        return [body, head];
-      },
-    };
-  }
-
-  /** Slots of a pipeline, and the activation sets and ticket counters that it needs. */
-  #slotsOf(pipeline: Pipeline): { id: number; slots: PipelineSlots } {
-    const known = this.#slots.get(pipeline);
-    if (known) return known;
-    const { config, sizes, buffers, device } = this;
-    const slots = pipelineSlots(
-      pipeline,
-      SLOTS,
-      this.#parts.attentionWorkgroups,
-      config.numHeads / config.numKvHeads,
-    );
-    const [{ partialLse }] = buffers.sets;
-    while (buffers.sets.length < slots.groups.length) {
-      const partialRows = partialLse.shape[0];
-      const suffix = ` (group ${buffers.sets.length + 1})`;
-      buffers.sets.push(
-        allocateSet(
-          device,
-          config,
-          { tokens: sizes.maxBatchTokens, partialRows, parts: buffers.sets[0].y.shape[0] },
-          sizes.types,
-          suffix,
-        ),
-      );
-    }
-    const words = (pipeline.nano.length * (config.numLayers + 1) * TICKET_STRIDE) / 4;
-    if (this.#parts.matrices && (this.#tickets?.shape[0] ?? 0) < words) {
-      // Programs that were compiled with the smaller buffer keep it.
-      this.#tickets = tensor(device.createBuffer('tickets', words * 4), 'u32', [words]);
-      this.#ticketBuffers.push(this.#tickets.buffer);
-    }
-    const entry = { id: this.#slots.size, slots };
-    this.#slots.set(pipeline, entry);
-    return entry;
-  }
-
   /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */
   async profileLast(): Promise<CallTiming[]> {
     const timings: CallTiming[] = [];
@@ -377,7 +293,11 @@ export class ModelRunner implements BatchRunner {
   destroy(): void {
     for (const program of this.#programs.values()) program.destroy();
     this.#programs.clear();
-    const buffers = [...this.#parts.weights.buffers(), ...bufferList(this.buffers), ...this.#ticketBuffers];
+    const buffers = [
+      ...this.#parts.weights.buffers(),
+      ...bufferList(this.buffers),
+      ...this.#pipelines.buffers,
+    ];
     for (const buffer of buffers) {
       this.device.destroyBuffer(buffer);
     }
@@ -423,43 +343,4 @@ export class ModelRunner implements BatchRunner {
     }
     return program;
   }
-}
-
-/** A pipeline without decode (or prefill) attention must not get such rows. */
-function attendsTo({ nano }: Pipeline, { tokens, decodeTokens }: BatchShape): boolean {
-  const has = (operation: string): boolean => nano.some((each) => each.operation === operation);
-  return (
-    (decodeTokens === 0 || has('decode_attention')) && (decodeTokens === tokens || has('prefill_attention'))
-  );
-}
-
-/** Decodes the `sampled` buffer's first rows (plan/stepMeta.ts, SAMPLED). */
-function sampledTokens(bytes: ArrayBuffer | void, rows: number): SampledToken[] {
-  if (!bytes) return [];
-  const u32 = new Uint32Array(bytes);
-  const f32 = new Float32Array(bytes);
-  return Array.from({ length: rows }, (_, row) => {
-    const at = row * SAMPLED_WORDS;
-    return {
-      token: u32[at + SAMPLED.token],
-      logprob: f32[at + SAMPLED.logprob],
-      rank: u32[at + SAMPLED.rank],
-      top: Array.from({ length: u32[at + SAMPLED.topCount] }, (__, i) => ({
-        token: u32[at + SAMPLED.topTokens + i],
-        logprob: f32[at + SAMPLED.topLogprobs + i],
-      })),
-    };
-  });
-}
-
-/** The shape buckets: powers of two below `largest`, then `largest`. */
-export function buckets(largest: number): number[] {
-  const result: number[] = [];
-  for (let size = 1; size < largest; size *= 2) result.push(size);
-  return [...result, largest];
-}
-
-/** Smallest bucket that holds `count`. */
-export function bucket(count: number, largest: number): number {
-  return Math.min(largest, 2 ** Math.ceil(Math.log2(Math.max(1, count))));
 }
