@@ -23,12 +23,10 @@ function initialBytes({ dtype, shape, fill }: TensorSpec, seed: number, floats: 
   const words = Math.ceil((count * DTYPE_BYTES[stored]) / 4) + TAIL_WORDS;
   const data = new Uint32Array(words).fill(POISON);
   const next = seededRandom(seed);
-  for (let i = 0; fill && i < count; i++) {
-    const value = fill(i, next);
-    if (stored === 'f16') new Uint16Array(data.buffer)[i] = floatToHalf(value);
-    else if (stored === 'f32') new Float32Array(data.buffer)[i] = value;
-    else data[i] = value;
-  }
+  const values = fill ? Array.from({ length: count }, (_, i) => fill(i, next)) : [];
+  if (stored === 'f16') new Uint16Array(data.buffer).set(values.map(floatToHalf));
+  else if (stored === 'f32') new Float32Array(data.buffer).set(values);
+  else data.set(values);
   return new Uint8Array(data.buffer);
 }
 
