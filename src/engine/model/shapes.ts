@@ -69,5 +69,7 @@ export const SHAPE_NAMES: readonly string[] = SHAPES.map(({ name }) => name);
 export function graphModelOfShape(name: string): GraphModel {
   const found = SHAPES.find((model) => model.name === name);
   if (found) return found;
-  throw new Error(`no shape is called '${name}'; expected one of ${SHAPE_NAMES.join(', ')}: use one of these`);
+  throw new Error(
+    `no shape is called '${name}'; expected one of ${SHAPE_NAMES.join(', ')}: use one of these`,
+  );
 }

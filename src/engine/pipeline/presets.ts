@@ -1,0 +1,177 @@
+/**
+ * The pipelines that exist for every model (NanoFlow, OSDI '25, section 6.4): `non-overlap`, `nano-batch-only` and
+ * `overlap`. They are made for a batch and resolve to others (resolve.ts).
+ */
+import type { Operation, OperationGraph, OperationName, Work } from '../model/graph.ts';
+import { layerOperations, rowsOfOperation, type NanoRange } from './dependencies.ts';
+import type { Pipeline } from './pipeline.ts';
+import type { BatchRows, TokenRange } from './resolve.ts';
+import { assemble, checkBatch, splitOperations } from './split.ts';
+import { dealStages, type Wanted } from './stages.ts';
+import { parallelOverlap, type ParallelOptions } from './tensorParallel.ts';
+
+/** Rows that nano-batches start on multiples of: shorter tiles leave cores of a matrix product idle. */
+const GRID = 64;
+/** R of decode attention in NanoFlow's pipelines; it reaches 80 % of its speed there (table 3). */
+const ATTENTION_SHARE = 0.4;
+/** up_gate is two thirds of the feed-forward's arithmetic. */
+const CUT = 2 / 3;
+
+export interface OverlapOptions {
+  /** First row of the second nano-batch; default halves the rows, on the grid. */
+  boundary?: number;
+  grid?: number;
+  /** Workgroups of attention beside products of the feed-forward, which get the rest. */
+  attentionShare?: number;
+  /** Fraction of the decode rows of a nano-batch that are attended beside up_gate; the rest beside down. */
+  cut?: number;
+  name?: string;
+}
+
+/** Every operation at once on the whole device, one after the other. */
+export function nonOverlap(graph: OperationGraph, batch: BatchRows, workgroups: number): Pipeline {
+  checkBatch(batch, workgroups);
+  // Where a graph has both output paths, one is enough.
+  const nano = splitOperations(
+    graph,
+    batch,
+    () => [],
+    (operation) => (onlyReduces(graph, operation) ? [] : [rowsOfOperation(operation, batch)]),
+  );
+  const stages = nano.map(({ id }) => ({ members: [{ id, layer: 0 as const }] }));
+  return assemble({ name: 'non-overlap', graph, batch, workgroups, nano, stages, shareOf: () => workgroups });
+}
+
+function onlyReduces({ options }: OperationGraph, { path }: Operation): boolean {
+  return options.outputPath === 'both' && path === 'reduce';
+}
+
+/** The splits and the order of `overlap` with nothing side by side: what splitting alone costs. */
+export function nanoBatchOnly(
+  graph: OperationGraph,
+  batch: BatchRows,
+  workgroups: number,
+  options: OverlapOptions & ParallelOptions = {},
+): Pipeline {
+  return inSequence(overlap(graph, batch, workgroups, { cut: 1, ...options, name: 'nano-batch-only' }));
+}
+
+/** The same pipeline with a stage for each nano-operation, which gets the whole device. */
+export function inSequence(pipeline: Pipeline): Pipeline {
+  return {
+    ...pipeline,
+    nano: pipeline.nano.map((nano) => ({ ...nano, share: pipeline.workgroups })),
+    stages: pipeline.stages.flatMap(({ members }) => members.map((member) => ({ members: [member] }))),
+  };
+}
+
+/**
+ * Two nano-batches half a layer apart: the attention of one runs beside the feed-forward of the other, and K, Q and V
+ * of one beside O of the other. Under tensor parallelism: tensorParallel.ts.
+ * @throws Error for a boundary or a share outside the batch or the device.
+ */
+export function overlap(
+  graph: OperationGraph,
+  batch: BatchRows,
+  workgroups: number,
+  options: OverlapOptions & ParallelOptions = {},
+): Pipeline {
+  checkBatch(batch, workgroups);
+  if (graph.options.ranks > 1) return parallelOverlap(graph, batch, workgroups, options);
+  const { cut = CUT, attentionShare = Math.round(ATTENTION_SHARE * workgroups), name = 'overlap' } = options;
+  const boundary = boundaryOf(batch, options);
+  if (attentionShare < 0 || attentionShare > workgroups || !(cut >= 0 && cut <= 1)) {
+    throw new Error(
+      `attentionShare is ${attentionShare} and cut ${cut}; expected at most the device's ${workgroups} workgroups ` +
+        'and a fraction from 0 to 1: lower them',
+    );
+  }
+  const halves: TokenRange[] = [
+    [0, boundary],
+    [boundary, batch.tokens],
+  ];
+  const beside = halves.map(([start, end]) => {
+    const decode = Math.max(0, Math.min(end, batch.decodeTokens) - start);
+    return start + Math.round(decode * cut);
+  });
+  const nano = splitOperations(graph, batch, ({ name: operation }) =>
+    operation === 'decode_attention' ? [boundary, ...beside] : [boundary],
+  );
+  const lines = overlapLines(graph, nano, halves, beside, [attentionShare, workgroups - attentionShare]);
+  const { stages, shares } = dealStages(lines, workgroups);
+  const shareOf = ({ id }: NanoRange): number => shares.get(id)!;
+  return assemble({
+    name,
+    graph,
+    batch,
+    workgroups,
+    nano,
+    stages,
+    shareOf,
+    notes: { boundary, attentionShare },
+  });
+}
+
+/** @throws Error when the boundary leaves a nano-batch empty */
+function boundaryOf({ tokens }: BatchRows, { boundary, grid = GRID }: OverlapOptions): number {
+  if (boundary !== undefined) {
+    if (Number.isInteger(boundary) && boundary > 0 && boundary < tokens) return boundary;
+    throw new Error(
+      `boundary is ${boundary}; expected a row strictly between 0 and the batch's ${tokens} tokens: move it inside`,
+    );
+  }
+  const snapped = Math.round(tokens / 2 / grid) * grid;
+  return snapped > 0 && snapped < tokens ? snapped : Math.ceil(tokens / 2);
+}
+
+type Half = 0 | 1;
+
+/** The lines of a layer: first the feed-forward of A (half 0) and the attention of B, then the other way round. */
+function overlapLines(
+  graph: OperationGraph,
+  nano: readonly NanoRange[],
+  halves: readonly TokenRange[],
+  beside: readonly number[],
+  [attentionShare, productShare]: readonly [number, number],
+): Wanted[][] {
+  const operations = layerOperations(graph);
+  const find = (half: Half, layer: 0 | 1, weight: number, ...names: OperationName[]): Wanted[] => {
+    const [start, end] = halves[half];
+    return nano
+      .filter(({ operation, range }) => names.includes(operation) && range[0] >= start && range[1] <= end)
+      .map((each) => ({ nano: each, layer, weight }));
+  };
+  const flops = (name: OperationName, [start, end]: TokenRange): number =>
+    operations.get(name)?.cost(rowsOnly(end - start)).flops ?? 0;
+
+  /** The feed-forward of one half and its next K, Q, V; attention and O of the other, which is in `layer`. */
+  const side = (ahead: Half, behind: Half, layer: 0 | 1): Wanted[][] => {
+    const attended = find(behind, layer, attentionShare, 'decode_attention');
+    const first = attended.filter(({ nano: { range } }) => range[1] <= beside[behind]);
+    const second = attended.filter(({ nano: { range } }) => range[1] > beside[behind]);
+    const [merge, ...merges] = find(behind, layer, 1, 'merge');
+    const product = (...names: OperationName[]): Wanted[] => find(ahead, 0, productShare, ...names);
+    return [
+      product('router'),
+      product('route'),
+      [...product('up_gate', 'experts_up_gate'), ...first],
+      product('activation'),
+      [...product('down', 'experts_down'), ...second],
+      product('combine'),
+      find(behind, layer, 1, 'prefill_attention'),
+      [...find(ahead, 1, 1, 'norm1'), ...(merge ? [merge] : [])],
+      // Merges of one nano-batch write to the same buffer, so they cannot share a dispatch.
+      ...merges.map((each) => [each]),
+      [
+        ...find(ahead, 1, flops('kqv', halves[ahead]), 'kqv'),
+        ...find(behind, layer, flops('o', halves[behind]), 'o'),
+      ],
+      [...find(ahead, 1, 1, 'rope_append'), ...find(behind, layer, 1, 'norm2')],
+    ];
+  };
+  return [...side(0, 1, 0), ...side(1, 0, 1)];
+}
+
+function rowsOnly(tokens: number): Work {
+  return { tokens, decodeTokens: 0, decodeKv: 0, prefillKv: 0, prefillPairs: 0, samples: 0 };
+}
