@@ -2,7 +2,7 @@
  * The benches as a program of their own, for machines without npm (scripts/bundle-bench.js makes one file of it):
  *   node bench.mjs kernels [filter]
  *   node bench.mjs attention-plan [trace.csv ...]
- *   node bench.mjs attention-matrix
+ *   node bench.mjs attention-matrix [check | time]
  *   node bench.mjs join-pairs [rows] [requests] [context]
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
  *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
@@ -23,7 +23,7 @@ const common = { device: 'webgpu' as const, trace, print: (line: string): void =
 const benches: Record<string, () => Promise<object>> = {
   kernels: () => runKernelBench({ ...common, filter: args[0] }),
   'attention-plan': () => runAttentionPlanBench({ ...common, traces: args }),
-  'attention-matrix': () => runAttentionMatrix(common),
+  'attention-matrix': () => runAttentionMatrix({ ...common, only: args[0] }),
   'join-pairs': () => {
     const [rows, requests, context] = args.map(Number);
     return runJoinPairs({ ...common, rows, requests, context });

@@ -1,10 +1,13 @@
 /**
- * attention: paged attention over the work items of one tile size. Two WGSL files for one operation:
+ * attention: paged attention over the work items of one tile size. WGSL files for one operation:
  *   attention_lanes  few query rows on a GPU with subgroups: keeps the memory busy; software adapters, without barriers
+ *   attention_stream few query rows and few workgroups: loads one step ahead, across items
+ *   attention_matrix f16 on subgroup matrices: many query rows, and few rows where no shuffles may be used
  *   attention_tile   many query rows on a GPU, and few rows on a GPU without subgroups: workgroup memory
  */
 import type { DeviceTarget, DType } from '../device.ts';
 import { attentionSection } from '../plan/stepMeta.ts';
+import { matrixFits, matrixVariant } from './attentionMatrix.ts';
 import type { AttentionCall } from './calls.ts';
 import type { KernelDefinition, Launch } from './definition.ts';
 import { twin } from './attentionTwin.ts';
@@ -17,12 +20,13 @@ export interface AttentionShape {
   group: number; // query heads for each KV head
   workgroups: number; // budget of the dispatch
   kvType: DType;
+  qType?: DType; // default: kvType
   /** Workgroup size that is wanted (CallBase.invocations); followed as far as lanes and workgroup memory allow. */
   invocations?: number;
 }
 
 export interface AttentionVariant {
-  shader: 'attention_lanes' | 'attention_stream' | 'attention_tile';
+  shader: 'attention_lanes' | 'attention_stream' | 'attention_matrix' | 'attention_tile';
   defines: Record<string, number | boolean>;
 }
 
@@ -68,6 +72,7 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       teamLanes,
     });
   }
+  if (matrixFits(shape, target) && !subgroups) return matrixVariant(shape);
   // f16 rows that divide by 8 are loaded 16 bytes at a time.
   const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
   const lanes = Math.min(powerOfTwo(headDim / kvWidth), min);
@@ -188,6 +193,7 @@ function launches(call: AttentionCall, target: DeviceTarget): Launch[] {
     headDim,
     group,
     kvType: kCache.dtype,
+    qType: q.dtype,
     workgroups,
     invocations: call.invocations,
   };
