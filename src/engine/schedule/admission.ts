@@ -4,9 +4,9 @@
  * the largest sum over the time ahead fits into the pool. Where the published scheduler takes the mean prompt, this one
  * takes the request's own, which is known, and nobody is expected to go past its own max_tokens.
  *
- * Time is in blocks of `pageSize` steps: block k looks at the moment in k * pageSize steps. A request of s tokens with
- * r steps to go holds ceil((s + 1) / pageSize) + k pages there while k * pageSize < r. Requests are binned by their
- * last block, so that a prediction takes O(running + blocks), and one more request O(blocks).
+ * Time is in blocks of `pageSize` steps, each as bad as its end: a request of s tokens with r steps to go holds
+ * ceil((s + min(r, (k + 1) * pageSize)) / pageSize) pages in block k, while k * pageSize < r. Requests are binned by
+ * their last block, so that a prediction takes O(running + blocks), and one more request O(blocks).
  */
 import type { Request } from './request.ts';
 
@@ -35,8 +35,10 @@ export class OutputLength {
 /** Pages in use over the time ahead, as predicted. Filled anew for each step that could admit somebody. */
 export class Forecast {
   readonly #pageSize: number;
-  #ends = new Int32Array(64); // by block: requests whose last block it is
-  #pages = new Float64Array(64); // their pages in block 0
+  // By block, of the requests whose last block it is: how many, their pages at the end of block 0, and at their end.
+  #ends = new Float64Array(64);
+  #first = new Float64Array(64);
+  #last = new Float64Array(64);
   #blocks = 0;
 
   constructor(pageSize: number) {
@@ -45,45 +47,51 @@ export class Forecast {
 
   /** Starts over with these requests. */
   reset(running: readonly Request[], meanOutput: number): void {
-    this.#ends.fill(0, 0, this.#blocks);
-    this.#pages.fill(0, 0, this.#blocks);
+    for (const bins of [this.#ends, this.#first, this.#last]) bins.fill(0, 0, this.#blocks);
     this.#blocks = 0;
     for (const request of running) this.add(request, meanOutput);
   }
 
-  add(request: Request, meanOutput: number, sign = 1): void {
-    const block = this.#lastBlock(request, meanOutput);
-    this.#ends[block] += sign;
-    this.#pages[block] += sign * Math.ceil((request.tokens.length + 1) / this.#pageSize);
+  add(request: Request, meanOutput: number): void {
+    this.#bin(request, meanOutput, 1);
   }
 
   /** The most pages at any time, with `request` beside the others. */
   peakWith(request: Request, meanOutput: number): number {
-    this.add(request, meanOutput);
+    this.#bin(request, meanOutput, 1);
     let alive = 0;
     let pages = 0;
     let peak = 0;
     for (let block = this.#blocks - 1; block >= 0; block--) {
+      peak = Math.max(peak, pages + alive * block + this.#last[block]);
       alive += this.#ends[block];
-      pages += this.#pages[block];
-      peak = Math.max(peak, pages + alive * block);
+      pages += this.#first[block];
     }
-    this.add(request, meanOutput, -1);
+    this.#bin(request, meanOutput, -1);
     return peak;
   }
 
-  /** Block in which the request is last expected to hold pages. Whoever is past the mean may end at any step. */
-  #lastBlock(request: Request, meanOutput: number): number {
-    const left = Math.min(Math.ceil(meanOutput), request.maxTokens) - request.outputLength;
-    const block = Math.floor(Math.max(0, left - 1) / this.#pageSize);
+  #bin(request: Request, meanOutput: number, sign: number): void {
+    const size = this.#pageSize;
+    const length = request.tokens.length;
+    // Whoever is past the mean may end at any step.
+    const left = Math.max(1, Math.min(Math.ceil(meanOutput), request.maxTokens) - request.outputLength);
+    const block = Math.floor((left - 1) / size);
+    this.#reach(block);
+    this.#ends[block] += sign;
+    this.#first[block] += sign * Math.ceil((length + size) / size);
+    this.#last[block] += sign * Math.ceil((length + left) / size);
+  }
+
+  #reach(block: number): void {
     if (block >= this.#ends.length) {
-      const ends = new Int32Array(2 * (block + 1));
-      const pages = new Float64Array(2 * (block + 1));
-      ends.set(this.#ends);
-      pages.set(this.#pages);
-      [this.#ends, this.#pages] = [ends, pages];
+      const grow = (bins: Float64Array): Float64Array<ArrayBuffer> => {
+        const larger = new Float64Array(2 * (block + 1));
+        larger.set(bins);
+        return larger;
+      };
+      [this.#ends, this.#first, this.#last] = [this.#ends, this.#first, this.#last].map(grow);
     }
     this.#blocks = Math.max(this.#blocks, block + 1);
-    return block;
   }
 }
