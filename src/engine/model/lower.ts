@@ -42,8 +42,19 @@ export interface PipelineSlots {
   groupOf(range: Range): number;
 }
 
-/** Beside other work a GEMM loses cores: more, shorter tiles leave less of them idle at its end. */
-const TICKET_WAVES = 3;
+/** Workgroups of a core when nothing in the dispatch needs many registers or much workgroup memory. */
+const SMALL_RESIDENT = 8;
+
+/** Operations of the latter kind; the others keep a core busy with one workgroup. */
+const SMALL: readonly OperationName[] = [
+  'norm1',
+  'rope_append',
+  'merge',
+  'norm2',
+  'activation',
+  'route',
+  'combine',
+];
 
 const ATTENTION: readonly OperationName[] = ['decode_attention', 'prefill_attention'];
 
@@ -129,9 +140,7 @@ export function pipelineCalls(
   const ticket = ticketDealer(tickets);
   const calls: ProgramCall[] = [];
   const fused = fusesActivation(parts, pipeline);
-  const partsOfGroup = slots.groups.map((group) =>
-    outputParts(parts, shape.maxTokens[slots.rangeOf(group)], TICKET_WAVES),
-  );
+  const partsOfGroup = slots.groups.map((group) => outputParts(parts, shape.maxTokens[slots.rangeOf(group)]));
   const placed = (range: Range): Pick<Placement, 'set' | 'range' | 'maxTokens' | 'parts'> => {
     const slot = slots.rangeOf(range);
     const group = slots.groupOf(range);
@@ -144,11 +153,11 @@ export function pipelineCalls(
   };
   for (const group of slots.groups) calls.push(...embedCalls(parts, placed(group)));
 
-  const callsOf = (nano: NanoOperation, layer: number, alone: boolean): KernelCall[] => {
+  const callsOf = (nano: NanoOperation, layer: number, alone: boolean, resident: number): KernelCall[] => {
     const whole = nano.share === pipeline.workgroups;
     const slot = attentionSlot(slots, nano);
     const attention = isAttention(nano) ? slots.attention[slot] : undefined;
-    const workgroups = attention?.workgroups ?? nano.share;
+    const workgroups = attention?.workgroups ?? nano.share * resident;
     return operationCalls(parts, nano.operation, layer, {
       ...placed(nano.range),
       slot: slot >= 0 ? slot : undefined,
@@ -161,8 +170,9 @@ export function pipelineCalls(
   for (let layer = -1; layer < numLayers; layer++) {
     for (const stage of pipeline.stages) {
       const members = membersIn(stage, layer, numLayers);
+      const small = members.every(({ id }) => SMALL.includes(byId.get(id)!.operation));
       const lists = members.map(({ id, layer: offset }) =>
-        callsOf(byId.get(id)!, layer + offset, members.length === 1),
+        callsOf(byId.get(id)!, layer + offset, members.length === 1, small ? SMALL_RESIDENT : 1),
       );
       calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
     }

@@ -51,18 +51,13 @@ export interface OutputParts {
   down: number;
 }
 
-/** @param waves how many times over the tiles should give work to every core (kernels/gemm/choose.ts) */
-export function outputParts(
-  { config, weights, matrices }: ProgramParts,
-  maxTokens: number,
-  waves = 1,
-): OutputParts {
+export function outputParts({ config, weights, matrices }: ProgramParts, maxTokens: number): OutputParts {
   const { hiddenSize: N, numHeads, headDim, intermediateSize } = config;
   const choose = (weight: string, K: number): number => {
     const name = `layers.0.${weight}`;
     if (!matrices || weights.optional(`${name}_bias`) || weights.pieces(name).length > 1 || K % 8 !== 0)
       return 1;
-    return chooseParts({ maxRows: maxTokens, N, K }, waves);
+    return chooseParts({ maxRows: maxTokens, N, K });
   };
   return { o: choose('o', numHeads * headDim), down: config.moe ? 1 : choose('down', intermediateSize) };
 }

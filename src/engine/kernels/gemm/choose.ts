@@ -100,15 +100,14 @@ const ENOUGH_TILES = 120;
 export const MOST_PARTS = 4;
 
 /**
- * Into how many parts to cut K, so that tiles of 128 x 128 give work to all cores `waves` times over. Large tiles are
- * what makes the matrix kernel fast, and one part has to stay long: it is stored in f32 and read back once.
- * @param waves 1 for a product alone; more where tiles are drawn by ticket beside other work
+ * Into how many parts to cut K, so that tiles of 128 x 128 give work to all cores. Large tiles are what makes the
+ * matrix kernel fast, and one part has to stay long: it is stored in f32 and read back once.
  */
-export function chooseParts({ maxRows, N, K }: Pick<GemmShape, 'maxRows' | 'N' | 'K'>, waves = 1): number {
+export function chooseParts({ maxRows, N, K }: Pick<GemmShape, 'maxRows' | 'N' | 'K'>): number {
   if (maxRows <= 64) return 1;
   const large = Math.ceil(maxRows / 128) * Math.ceil(N / 128);
   let parts = 1;
-  while (parts < MOST_PARTS && parts * large < waves * ENOUGH_TILES && K / (2 * parts) >= 1024) parts *= 2;
+  while (parts < MOST_PARTS && parts * large < ENOUGH_TILES && K / (2 * parts) >= 1024) parts *= 2;
   return parts;
 }
 
