@@ -47,13 +47,10 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
     throw new BenchError(error.message, { cause: error });
   });
   const batch = usage(() => mixBatch(runner, mix));
+  const graph = runnerGraph(runner, model);
   const pipelines = [
-    ...presetPipelines(
-      runnerGraph(runner, model),
-      { tokens, decodeTokens: decode },
-      residentWorkgroups(target),
-    ),
-    ...usage(() => readPipelines(options.pipeline ?? [])),
+    ...presetPipelines(graph, { tokens, decodeTokens: decode }, residentWorkgroups(target)),
+    ...usage(() => readPipelines(options.pipeline ?? [], graph)),
   ];
   print(`${model}, ${layers} layers on ${target.name}: ${mixName(mix)}, ${rounds} rounds`);
   const candidates: (Pipeline | undefined)[] = [undefined, ...pipelines];

@@ -1,5 +1,5 @@
 /** The ablation on the simulator: the same pipelines, priced by the cost model and the interference table. */
-import { StepModel } from '../../src/engine/device/sim/step.ts';
+import type { StepModel } from '../../src/engine/device/sim/step.ts';
 import { steadyMix, type BatchMix, pairs } from '../../src/engine/device/sim/mix.ts';
 import { SIM_LANES, type Span } from '../../src/engine/device/sim/timeline.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
@@ -30,7 +30,10 @@ export function ablateModel(options: AblationOptions): { ablation: Ablation; clo
   const setup = usage(() => openSim({ gpu: options.gpu!, model: options.model ?? 'llama-2-70b' }));
   const sizes = usage(() => batchSizes(options, { tokens: 2048, context: 1024 }));
   const mix = mixOf(sizes, setup);
-  const pipelines = [...setup.presets(mix), ...usage(() => readPipelines(options.pipeline ?? []))];
+  const pipelines = [
+    ...setup.presets(mix),
+    ...usage(() => readPipelines(options.pipeline ?? [], setup.graph)),
+  ];
   const variants = pipelines.map((pipeline): Variant => {
     const model = setup.stepModel(() => pipeline);
     const { seconds, busy } = model.price(mix);

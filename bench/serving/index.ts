@@ -10,7 +10,9 @@ import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts'
 import { chooseSizes } from '../../src/engine/model/sizes.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
+import type { StepInfo } from '../../src/engine/loop/flight.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
+import { recordSteps } from '../../src/engine/trace/recordSteps.ts';
 import { openDevice } from '../kernels/index.ts';
 import { usage } from './benchError.ts';
 import { newEngine } from './engines.ts';
@@ -25,10 +27,13 @@ export interface DecodeBenchOptions {
   outputTokens: number;
   runs: number; // medians of these, after one that is not counted
   storage?: 'auto' | 'f32' | 'f16';
-  /** Where to save a trace of one decode step of one stream. */
+  /** Where to save a trace: one decode step of one stream call by call, and the host's steps of the most streams. */
   trace?: string;
   print: (line: string) => void;
 }
+
+/** Answers of the run that a trace shows. */
+const TRACED_TOKENS = 32;
 
 export interface DecodeRow {
   streams: number;
@@ -104,7 +109,12 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
         profileHeader(device.target, { workload: { model: shape, streams: 1, promptTokens } }),
       );
       const timings = await runner.profileLast();
-      recordCalls(builder, { device: device.target.name, calls: runner.lastCalls, timings, iter: 0 });
+      const calls = runner.lastCalls;
+      recordCalls(builder, { device: 'one decode step', calls, timings });
+      const steps: StepInfo[] = [];
+      const tokens = Math.min(outputTokens, TRACED_TOKENS);
+      await measure(runner, streams.at(-1)!, promptTokens, tokens, (step) => steps.push(step));
+      recordSteps(builder, steps);
       await saveTrace(options.trace, builder.finish(), print);
     }
     return {
@@ -123,6 +133,7 @@ async function measure(
   streams: number,
   promptTokens: number,
   outputTokens: number,
+  onStep?: (step: StepInfo) => void,
 ): Promise<DecodeRow> {
   const host: number[] = [];
   const timed: BatchRunner = {
@@ -136,7 +147,7 @@ async function measure(
       return step;
     },
   };
-  const engine = newEngine(timed);
+  const engine = newEngine(timed, { onStep });
   for (let i = 0; i < streams; i++) engine.submit(request(`${i}`, runner, promptTokens, outputTokens));
   const begin = performance.now();
   let waiting = streams;

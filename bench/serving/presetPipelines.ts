@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs';
 import type { OperationGraph } from '../../src/engine/model/graph.ts';
 import { graphModelOf, operationGraph } from '../../src/engine/model/graph/build.ts';
 import type { ModelRunner } from '../../src/engine/model/runner.ts';
-import { PIPELINE_FORMAT, type Pipeline } from '../../src/engine/pipeline/pipeline.ts';
+import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
 import type { BatchRows } from '../../src/engine/pipeline/resolve.ts';
+import { validatePipeline } from '../../src/engine/pipeline/validate.ts';
 
 export function presetPipelines(graph: OperationGraph, batch: BatchRows, workgroups: number): Pipeline[] {
   return [
@@ -28,11 +29,15 @@ export function runnerGraph({ config, sizes, device }: ModelRunner, name: string
   });
 }
 
-/** @throws Error for a file that cannot be read or holds no pipeline */
-export function readPipelines(files: readonly string[]): Pipeline[] {
+/** @throws Error for a file that cannot be read, or whose pipeline does not fit the model */
+export function readPipelines(files: readonly string[], graph: OperationGraph): Pipeline[] {
   return files.map((file) => {
     const pipeline = JSON.parse(readFileSync(file, 'utf8')) as Pipeline;
-    if (pipeline?.format === PIPELINE_FORMAT) return pipeline;
-    throw new Error(`${file} holds no pipeline; expected a file with format '${PIPELINE_FORMAT}'`);
+    try {
+      validatePipeline(pipeline, graph);
+    } catch (error) {
+      throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
+    }
+    return pipeline;
   });
 }

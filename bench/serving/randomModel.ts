@@ -4,6 +4,7 @@
  */
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import type { ByteSource, ModelFiles } from '../../src/engine/model/modelFiles.ts';
+import { graphModelOfShape, SHAPE_NAMES } from '../../src/engine/model/shapes.ts';
 import { weightPlan } from '../../src/engine/model/weightsPlan.ts';
 
 const llama = {
@@ -68,13 +69,41 @@ export const SHAPES: Record<string, object> = {
   },
 };
 
+/** A Llama (or Mixtral) of a published shape's sizes: what decides speed, without the model's own details. */
+function likeLlama(name: string): object {
+  if (!SHAPE_NAMES.includes(name)) {
+    const all = new Set([...Object.keys(SHAPES), ...SHAPE_NAMES]);
+    throw new Error(`no shape '${name}'; there are ${[...all].join(', ')}`);
+  }
+  const shape = graphModelOfShape(name);
+  return {
+    ...llama,
+    ...(shape.moe && {
+      architectures: ['MixtralForCausalLM'],
+      model_type: 'mixtral',
+      num_local_experts: shape.moe.numExperts,
+      num_experts_per_tok: shape.moe.topK,
+    }),
+    vocab_size: shape.vocabSize,
+    bos_token_id: 0,
+    eos_token_id: 1,
+    hidden_size: shape.hiddenSize,
+    intermediate_size: shape.intermediateSize,
+    num_hidden_layers: shape.numLayers,
+    num_attention_heads: shape.numHeads,
+    num_key_value_heads: shape.numKvHeads,
+    head_dim: shape.headDim,
+    max_position_embeddings: 131072,
+    tie_word_embeddings: shape.tieEmbeddings,
+  };
+}
+
 /** Random bf16 words; tensors repeat them, each from a place of its own. */
 const BLOCK = 2 ** 22;
 
 /** @param layers fewer layers than the shape has */
 export function randomModelFiles(shape: string, layers?: number): ModelFiles {
-  const known = SHAPES[shape];
-  if (!known) throw new Error(`no shape '${shape}'; there are ${Object.keys(SHAPES).join(', ')}`);
+  const known = SHAPES[shape] ?? likeLlama(shape);
   const json = layers === undefined ? known : { ...known, num_hidden_layers: layers };
   const config = parseModelConfig(JSON.parse(JSON.stringify(json)));
   const header: Record<string, object> = {};

@@ -7,13 +7,15 @@ export interface RowsTraceOptions {
   file: string;
   device: { kind: string; name: string };
   rows: readonly object[];
+  /** Nanoseconds of one unit of each field that holds a time; a track for each. */
+  times?: Readonly<Record<string, number>>;
   print: (line: string) => void;
 }
 
-/** Rows without `microseconds` are left out; a row's texts are its name. @returns whether there was one with them */
-export async function saveRowsTrace({ file, device, rows, print }: RowsTraceOptions): Promise<boolean> {
-  const timed = rows as readonly Record<string, unknown>[];
-  if (!timed.some(({ microseconds }) => typeof microseconds === 'number')) return false;
+/** A row's texts and counts are its name. @returns whether there was a row with a time */
+export async function saveRowsTrace(options: RowsTraceOptions): Promise<boolean> {
+  const { file, device, times = { microseconds: 1000 }, print } = options;
+  const rows = options.rows as readonly Record<string, unknown>[];
   const builder = new TraceBuilder({
     source: device.kind as TraceHeader['source'],
     producer,
@@ -23,15 +25,25 @@ export async function saveRowsTrace({ file, device, rows, print }: RowsTraceOpti
     clock: { unit: 'ns', resolutionNs: 1000, method: 'medians of repeated runs', synced: 0 },
     intrusive: false,
   });
-  const stream = builder.track('stream', 'cases', builder.track('device', device.name));
-  let at = 0;
-  for (const { microseconds, ...facts } of timed) {
-    if (typeof microseconds !== 'number') continue;
-    const end = at + microseconds * 1000;
-    const name = Object.values(facts).filter((fact) => typeof fact === 'string');
-    builder.span({ track: stream, name: name.join(', '), cls: 'host', start: at, end });
-    at = end;
+  const cases = builder.track('device', device.name);
+  for (const [field, unit] of Object.entries(times)) {
+    let at = 0;
+    for (const row of rows) {
+      const time = row[field];
+      if (typeof time !== 'number') continue;
+      const end = at + time * unit;
+      const name = Object.values(row).filter((fact) => typeof fact === 'string' || Number.isInteger(fact));
+      builder.span({
+        track: builder.track('stream', field, cases),
+        name: name.join(', '),
+        cls: 'host',
+        start: at,
+        end,
+      });
+      at = end;
+    }
   }
+  if (builder.spanCount === 0) return false;
   await saveTrace(file, builder.finish(), print);
   return true;
 }

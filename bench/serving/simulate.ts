@@ -10,6 +10,7 @@ import {
   sampledArrivals,
   type Arrival,
 } from '../../src/engine/device/sim/arrivals.ts';
+import type { Pricer } from '../../src/engine/device/sim/priceCache.ts';
 import { simulateTrace, type SimulatedStep, type TraceReport } from '../../src/engine/device/sim/trace.ts';
 import { steadyMix } from '../../src/engine/device/sim/mix.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
@@ -46,6 +47,18 @@ export interface SimulateRow extends Omit<TraceReport, 'hash'> {
 const UNIT =
   'model: tokens (prompt and answer) per second of virtual time, all GPUs together; times in seconds';
 
+/** Every batch through the pipeline that is fastest for it: small batches gain nothing from being split. */
+const FASTEST = 'fastest by batch';
+
+function fastestOf(models: readonly Pricer[]): Pricer {
+  return {
+    price: (mix) =>
+      models
+        .map((model) => model.price(mix))
+        .reduce((best, price) => (price.seconds < best.seconds ? price : best)),
+  };
+}
+
 /** Steps that a trace shows; a whole run would be millions. */
 const TRACED_STEPS = 2000;
 
@@ -55,8 +68,8 @@ export async function runSimulateBench(options: SimulateOptions): Promise<{
   workload: object;
   rows: SimulateRow[];
 }> {
-  const { gpu, model, print, requests, rate = 0, seed } = options;
-  const setup = usage(() => openSim({ gpu, model }));
+  const { print, requests, rate = 0, seed } = options;
+  const setup = usage(() => openSim(options));
   const workload = await readWorkload(options.workload);
   const [input, output] = workload.mean;
   const tokens = options.maxBatchTokens ?? 2048;
@@ -68,7 +81,10 @@ export async function runSimulateBench(options: SimulateOptions): Promise<{
     maxRequests: options.maxRequests ?? tokens,
   };
   const mix = steadyMix(input, output, tokens, setup.kvTokens);
-  const pipelines = [...setup.presets(mix), ...usage(() => readPipelines(options.pipeline ?? []))];
+  const pipelines = [
+    ...setup.presets(mix),
+    ...usage(() => readPipelines(options.pipeline ?? [], setup.graph)),
+  ];
   const per = rate > 0 ? `${rate} a second` : 'all at the start';
   print(
     `model: ${setup.model.name} on ${setup.system.name}, ${requests} requests (${per}) of ${workload.name}: ` +
@@ -76,21 +92,26 @@ export async function runSimulateBench(options: SimulateOptions): Promise<{
   );
   const rows: SimulateRow[] = [];
   const steps = new Map<string, SimulatedStep[]>();
-  for (const pipeline of pipelines) {
+  const models = pipelines.map((pipeline) => setup.stepModel(() => pipeline));
+  const candidates: { name: string; model: Pricer }[] = [
+    ...models.map((one, i) => ({ name: pipelines[i].name, model: one })),
+    { name: FASTEST, model: fastestOf(models) },
+  ];
+  for (const { name, model } of candidates) {
     const kept: SimulatedStep[] = [];
     const { hash: _, ...report } = usage(() =>
       simulateTrace({
-        model: setup.stepModel(() => pipeline),
+        model,
         arrivals: workload.arrivals({ count: requests, rate, seed }),
         sizes,
         hostSeconds: setup.system.gpu.hostSeconds,
         onStep: (step) => void (kept.length < TRACED_STEPS && kept.push(step)),
       }),
     );
-    steps.set(pipeline.name, kept);
+    steps.set(name, kept);
     const { count } = setup.system;
     rows.push({
-      pipeline: pipeline.name,
+      pipeline: name,
       tokensPerSecondPerGpu: report.tokensPerSecond / count,
       steadyTokensPerSecondPerGpu: report.steadyTokensPerSecond / count,
       ...report,

@@ -20,6 +20,7 @@ interface RowsTraceModule {
     file: string;
     device: BenchResult['device'];
     rows: readonly object[];
+    times?: Record<string, number>;
     print: (line: string) => void;
   }): Promise<boolean>;
 }
@@ -33,6 +34,8 @@ interface SmallBench {
   devices?: readonly BenchDevice[];
   /** It saves its trace itself; for others it is one of the rows that have a time. */
   ownTrace?: boolean;
+  /** Fields of its rows that are times, in ns of one unit; default microseconds. */
+  times?: Record<string, number>;
   /** Its own options. */
   options?: (command: Command) => Command;
 }
@@ -69,6 +72,7 @@ const benches: readonly SmallBench[] = [
     description: 'what the CPU does in an iteration: time to schedule, plan and deliver, by batch size',
     file: 'serving/hostTime.ts',
     run: 'runHostTimeBench',
+    times: { engineMedian: 1e6, metadataMedian: 1e6, planMedian: 1e6 },
   },
   {
     name: 'fidelity',
@@ -79,14 +83,15 @@ const benches: readonly SmallBench[] = [
 ];
 
 export function smallBenchCommands(): Command[] {
-  return benches.map(({ name, description, file, run, devices, options, ownTrace }) => {
+  return benches.map(({ name, description, file, run, devices, options, ownTrace, times }) => {
     const command = new Command(name).description(`${description} (needs a clone)`);
     if (devices) command.addOption(deviceOption(devices));
     options?.(command);
     return addRecordOptions(command).action(async (flags: SmallFlags) => {
       const module = await loadBench<Record<string, Run>>(file);
       const { device, ...figures } = await runBench(() => module[run]({ ...flags, print: line }));
-      if (flags.trace !== undefined && !ownTrace) await traceRows(flags.trace, name, device, figures.rows);
+      if (flags.trace !== undefined && !ownTrace)
+        await traceRows(flags.trace, name, { device, rows: figures.rows, times });
       await saveRecord(flags, name, device, figures);
     });
   });
@@ -95,10 +100,9 @@ export function smallBenchCommands(): Command[] {
 async function traceRows(
   file: string,
   name: string,
-  device: BenchResult['device'],
-  rows: object[],
+  figures: { device: BenchResult['device']; rows: object[]; times?: Record<string, number> },
 ): Promise<void> {
   const { saveRowsTrace } = await loadBench<RowsTraceModule>('serving/rowsTrace.ts');
-  if (await saveRowsTrace({ file, device, rows, print: line })) return;
+  if (await saveRowsTrace({ file, print: line, ...figures })) return;
   throw new CliError(`bench ${name} times nothing that a trace could show: leave --trace out`);
 }

@@ -2,10 +2,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { flatCalls, type KernelCall, type ProgramCall } from '../../src/engine/kernels/calls.ts';
+import type { StepInfo } from '../../src/engine/loop/flight.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { traceToChrome } from '../../src/engine/trace/chrome.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
-import { recordSteps, type StepTimes } from '../../src/engine/trace/recordSteps.ts';
+import { recordSteps } from '../../src/engine/trace/recordSteps.ts';
 import { printTrace, summarize } from '../../src/engine/trace/summary.ts';
 import { importErrors } from './chromeRules.ts';
 import { build, header, randomSpans } from './traces.ts';
@@ -121,8 +122,8 @@ const overlapped = fc
   .map((times) => {
     let host = 1000;
     let device = 0;
-    const steps: StepTimes[] = [];
-    const collect = (step: StepTimes | undefined) => {
+    const steps: StepInfo[] = [];
+    const collect = (step: StepInfo | undefined) => {
       if (!step) return;
       step.collectedAt = host = Math.max(host, step.collectedAt);
       step.deliveredAt = host += 0.1;

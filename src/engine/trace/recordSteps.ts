@@ -1,22 +1,11 @@
 /** The engine's steps (EngineOptions.onStep) on the host's tracks: planning, waiting, delivering, and the batch's size. */
+import type { StepInfo } from '../loop/flight.ts';
 import type { TraceBuilder } from './builder.ts';
 
-/** One step as the engine reports it. Times in milliseconds of one monotonic clock. */
-export interface StepTimes {
-  index: number;
-  tokens: number;
-  decodeTokens: number;
-  samples: number;
-  startedAt: number;
-  launchedAt: number;
-  collectedAt: number;
-  deliveredAt: number;
-}
-
-/** `zeroMs`: what the trace calls 0; default: the first step's start. */
+/** Times are milliseconds of one clock. `zeroMs`: what the trace calls 0; default: the first step's start. */
 export function recordSteps(
   builder: TraceBuilder,
-  steps: readonly StepTimes[],
+  steps: readonly StepInfo[],
   zeroMs: number = Math.min(...steps.map(({ startedAt }) => startedAt)),
 ): void {
   const host = builder.track('device', 'host');
