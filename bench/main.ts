@@ -3,7 +3,7 @@
  *   node bench.mjs kernels [filter]
  *   node bench.mjs attention-plan [trace.csv ...]
  *   node bench.mjs attention-matrix [check | time]
- *   node bench.mjs join-pairs [rows] [requests] [context]
+ *   node bench.mjs join-pairs [rows] [requests] [context] [no-subgroups]
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
  *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
  * Environment: OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
@@ -26,7 +26,7 @@ const benches: Record<string, () => Promise<object>> = {
   'attention-matrix': () => runAttentionMatrix({ ...common, only: args[0] }),
   'join-pairs': () => {
     const [rows, requests, context] = args.map(Number);
-    return runJoinPairs({ ...common, rows, requests, context });
+    return runJoinPairs({ ...common, rows, requests, context, noSubgroups: args[3] === 'no-subgroups' });
   },
   decode: () => {
     const [shape, streams, promptTokens = '128', outputTokens = '128'] = args;

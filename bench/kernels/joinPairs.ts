@@ -1,10 +1,13 @@
 /**
  * A GEMM and paged decode attention side by side in one dispatch, against one after the other with the whole device
- * each: by workgroups given to attention and by layout. Outputs are compared with
+ * each: by workgroups given to attention, by layout, with tiles dealt out or drawn by ticket. Outputs are compared with
  * those of the plain order, so a race cannot pass as speed.
  */
 import { tensor, type Device, type TensorView } from '../../src/engine/device.ts';
+import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
+import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
 import type { AttentionCall, GemmCall, KernelCall, ProgramCall } from '../../src/engine/kernels/calls.ts';
+import { KERNELS } from '../../src/engine/kernels/index.ts';
 import { attentionCase } from './attention.bench.ts';
 import { gemmCases } from './gemm.bench.ts';
 import { openDevice } from './index.ts';
@@ -17,6 +20,8 @@ export interface JoinPairsOptions {
   rows?: number;
   requests?: number;
   context?: number;
+  /** Attention without subgroup operations: drivers have crashed on modules that hold those and subgroup matrices. */
+  noSubgroups?: boolean;
 }
 
 export interface JoinPairRow {
@@ -24,6 +29,9 @@ export interface JoinPairRow {
   attention: string;
   how: string;
   microseconds: number;
+  /** Each part alone in a dispatch of its share's workgroups, microseconds. */
+  gemmShare: number;
+  attentionShare: number;
   /** Plain order over this: above 1 the dispatch is faster. */
   gain: number;
   /** Largest difference of any output from the plain order, over the largest output. */
@@ -36,7 +44,7 @@ export async function runJoinPairs(options: JoinPairsOptions): Promise<{
   device: { kind: string; name: string };
   rows: JoinPairRow[];
 }> {
-  const device = await openDevice(options.device);
+  const device = options.noSubgroups ? await openWithoutSubgroups() : await openDevice(options.device);
   const { target } = device;
   const { software } = target;
   const {
@@ -73,18 +81,21 @@ export async function runJoinPairs(options: JoinPairsOptions): Promise<{
       );
       for (const candidate of pair.candidates(cores)) {
         const { microseconds, difference, note } = await pair.joined(candidate, alone);
+        const shares = await pair.shares(candidate);
         const row = {
           gemm: `${name} ${m}`,
           attention: text,
           how: candidate.how,
           microseconds,
+          gemmShare: shares.gemm,
+          attentionShare: shares.attention,
           gain: alone.both / microseconds,
           difference,
         };
         found.push(row);
         options.print(
           `  ${row.how.padEnd(52)} ${microseconds.toFixed(0).padStart(6)} us  ${row.gain.toFixed(2)}x  ` +
-            `difference ${difference.toExponential(1)}${note}`,
+            `(alone ${shares.gemm.toFixed(0)}, ${shares.attention.toFixed(0)})  difference ${difference.toExponential(1)}${note}`,
         );
       }
     }
@@ -93,6 +104,17 @@ export async function runJoinPairs(options: JoinPairsOptions): Promise<{
   const device_ = { kind: target.kind, name: target.name };
   device.destroy();
   return { device: device_, rows: found };
+}
+
+/** The device, with attention kernels for a target that has no subgroups. */
+async function openWithoutSubgroups(): Promise<Device> {
+  const { candidates, rejected } = await findNodeAdapters();
+  if (candidates.length === 0) throw new Error(rejected.map(({ reason }) => reason).join('; '));
+  const { attention } = KERNELS;
+  const launches: typeof attention.launches = (call, target) =>
+    attention.launches(call, { ...target, features: { ...target.features, subgroups: false } });
+  const registry = { ...KERNELS, attention: { ...attention, launches } };
+  return createWebgpuDevice(candidates[0].adapter, { registry });
 }
 
 interface Candidate {
@@ -132,7 +154,8 @@ class Pair {
     const matrix = this.device.target.features.subgroupMatrix;
     for (const share of [0.12, 0.24, 0.36, 0.42, 0.5]) {
       const attention = Math.max(1, Math.round(cores * share));
-      for (const ticket of matrix ? [true] : [false]) {
+      const tickets = matrix ? (share === 0.36 ? [true, false] : [true]) : [false];
+      for (const ticket of tickets) {
         for (const layout of share === 0.36 ? (['blocks', 'spread'] as const) : (['blocks'] as const)) {
           list.push({
             how: `${cores - attention} + ${attention} workgroups, ${layout}${ticket ? ', tickets' : ''}`,
@@ -166,13 +189,7 @@ class Pair {
     const { cases, free } = this.#attention(lists);
     const [first, ...rest] = cases;
     const calls: ProgramCall[] = [
-      {
-        kernel: 'clear',
-        label: 'tickets',
-        meta: this.call.meta,
-        layout: this.call.layout,
-        out: this.tickets,
-      },
+      this.#clear(),
       {
         kernel: 'joined',
         label: how,
@@ -192,6 +209,25 @@ class Pair {
     free();
     const difference = Math.max(...outputs.map((got, i) => relativeDifference(got, alone.outputs[i])));
     return { microseconds, difference, note: apart.length > 0 ? `  APART: ${apart[0].reason}` : '' };
+  }
+
+  /** Each part of a candidate in a dispatch of its own, with the workgroups of its share. */
+  async shares({ lists, gemm, attention }: Candidate): Promise<{ gemm: number; attention: number }> {
+    const { cases, free } = this.#attention(lists);
+    const share = { ...(cases[0] as AttentionCall), ...attention };
+    const time = async (name: string, calls: ProgramCall[]): Promise<number> =>
+      (await timeCase(this.device, { name, calls }, OPTIONS)).microseconds;
+    const times = {
+      gemm: await time('gemm', [...(gemm.tickets ? [this.#clear()] : []), { ...this.call, ...gemm }]),
+      attention: await time('attention', [share]),
+    };
+    free();
+    return times;
+  }
+
+  #clear(): ProgramCall {
+    const { meta, layout } = this.call;
+    return { kernel: 'clear', label: 'tickets', meta, layout, out: this.tickets };
   }
 
   #attention(workgroups: number): { cases: KernelCall[]; free: () => void } {
