@@ -77,7 +77,7 @@ const benches: readonly SmallBench[] = [
   {
     name: 'fidelity',
     description: 'the simulator against the published figures of NanoFlow',
-    file: 'serving/fidelity.ts',
+    file: 'sim/fidelity.ts',
     run: 'runFidelityBench',
   },
 ];
@@ -90,9 +90,9 @@ export function smallBenchCommands(): Command[] {
     return addRecordOptions(command).action(async (flags: SmallFlags) => {
       const module = await loadBench<Record<string, Run>>(file);
       const { device, ...figures } = await runBench(() => module[run]({ ...flags, print: line }));
+      await saveRecord(flags, name, device, figures);
       if (flags.trace !== undefined && !ownTrace)
         await traceRows(flags.trace, name, { device, rows: figures.rows, times });
-      await saveRecord(flags, name, device, figures);
     });
   });
 }
