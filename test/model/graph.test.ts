@@ -66,17 +66,15 @@ describe('costs against the published table', () => {
   });
 
   it('time on the link is 0.273 of that of the arithmetic, and 1857 tokens/s the optimum', () => {
-    const { numLayers, hiddenSize } = llama70b;
     const count = parameters(llama70b);
     expect(Math.abs(count / 70e9 - 1)).toBeLessThan(0.02);
-    // T_net / T_comp with all N GPUs receiving, as in the paper's closed form; A100: 312 TFLOPS, 300 GB/s one way.
-    const link = (RANKS * total(ranks, NETWORK, 'linkBytes') * 1e9 * (RANKS / (RANKS - 1))) / (RANKS * 300e9);
+    // A100: 312 TFLOPS, 300 GB/s one way. The sum of the table's operations takes 114.17 ms.
+    const layer = one.operations.filter(({ scope }) => scope === 'layer').map(({ name }) => name);
+    const link = (total(ranks, NETWORK, 'linkBytes') * 1e9) / 300e9;
+    const arithmetic = (total(one, layer, 'flops') * 1e9) / (RANKS * 312e12);
+    expect(Math.abs(arithmetic / 0.11417 - 1)).toBeLessThan(0.02);
+    expect(Math.abs(link / arithmetic / 0.273 - 1)).toBeLessThan(0.02);
     const products: OperationName[] = ['kqv', 'o', 'up_gate', 'down'];
-    const arithmetic = (total(one, products, 'flops') * 1e9) / (RANKS * 312e12);
-    const closed = (2 * hiddenSize * numLayers * RANKS * 312e12 * 2) / (70e9 * RANKS * 300e9);
-    expect(Math.abs(link / arithmetic / closed - 1)).toBeLessThan(0.03);
-    expect(link / arithmetic).toBeGreaterThan(0.265);
-    expect(link / arithmetic).toBeLessThan(0.33);
     // All products of a token, logits included, on one GPU of 260 TFLOPS (the peak that the paper's optimum stands for).
     const logits =
       one.operations.find(({ name }) => name === 'logits')!.cost({ ...batch, samples: 2048 }).flops / 1e9;
