@@ -7,8 +7,8 @@
  * tokens. [AS]: NanoFlow's published auto-search profiles of an A100. [H]: measured on an H100 80GB HBM3 with CUDA 13
  * (docs/log.md). "Assumed" marks what nobody measured.
  *
- * CALIBRATED, all on [T2] and nothing else: `gemmFraction`, `attentionFraction`, `memoryFraction` and
- * `linkFraction` of the A100. The H100's are read off [H]. test/sim/fidelity.test.ts tests on other data.
+ * CALIBRATED, all on [T2] and nothing else: `gemmFraction`, `memoryFraction` and `linkFraction` of the
+ * A100. The H100's are read off [H]. test/sim/fidelity.test.ts tests on other data.
  */
 
 /** A GEMM kernel's output tile. One tile runs on one SM; a wave is one tile for each SM. */
@@ -62,7 +62,7 @@ const a100: Gpu = {
   peakFlops: 312 * TERA,
   // [T2] UG 69.92, D 34.96, KQV 16.08, O 16.01 ms: within 3 % with 128x128 tiles and whole waves.
   gemmFraction: 0.936,
-  attentionFraction: 0.2, // [T2] PfAttn 4.56 ms: 3.8 so; a better fit would overprice long prompts
+  attentionFraction: 0.2, // assumed: at 512 tokens a prompt few tiles fill the SMs
   memoryBandwidth: 2000 * GB, // the paper's figure; the data sheet says 2039
   memoryFraction: 0.87, // [T2] DecAttn 35.60 ms for 462.2 GB less the fixed part
   memoryBytes: 80 * GB,

@@ -224,7 +224,7 @@ export class Timeline {
     const own = share[node];
     let wanted: number;
     if (lane[node] === COMPUTE) wanted = own + workgroups - used;
-    else if (this.#node[COMPUTE] >= 0) return rate[node];
+    else if (this.#node[COMPUTE] >= 0 && lane[this.#node[COMPUTE]] === COMPUTE) return rate[node];
     else wanted = (own * workgroups) / used;
     return lanePerformance(this.#table, SIM_LANES[lane[node]], wanted / workgroups);
   }

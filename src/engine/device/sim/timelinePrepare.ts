@@ -9,8 +9,9 @@ export type SimLane = Lane | 'copy';
 export const SIM_LANES: readonly SimLane[] = [...LANES, 'copy'];
 
 /**
- * In-order queues (NanoFlow's gemm, gemv, net, cpy and other): one for each lane, and one for the short memory-bound
- * operations (norms, rotary embedding, ...), which would else wait behind the attention of another nano-batch.
+ * In-order queues (NanoFlow's gemm, gemv, net, cpy and other): one for each lane, and one for short memory-bound
+ * operations (norms, ...), which would else wait behind the attention of another nano-batch. Rotary embedding follows
+ * its product in the compute lane's queue.
  */
 export const STREAMS = SIM_LANES.length + 1;
 const OTHER = SIM_LANES.length;
@@ -71,6 +72,7 @@ export function preparePipeline(
   const issues = stages.flat();
   const stream = Int8Array.from(nodes, (node) => {
     if (node.lane !== 'memory') return SIM_LANES.indexOf(node.lane);
+    if ('operation' in node && node.operation === 'rope_append') return SIM_LANES.indexOf('compute');
     return 'operation' in node && ATTENTION.includes(node.operation) ? SIM_LANES.indexOf('memory') : OTHER;
   });
   return {

@@ -30,6 +30,10 @@ export interface TraceOptions {
   hostSeconds: number;
   /** Hides the host behind the device. Default true. */
   overlapped?: boolean;
+  /** Steps before the steady figure begins; default: the end of the first quarter of the requests. */
+  skipSteps?: number;
+  /** Steps after which the run stops; requests that have not ended do not count. Default: none. */
+  maxSteps?: number;
   /** Told about every step; seconds of virtual time. */
   onStep?: (step: SimulatedStep) => void;
   /** Called now and then with the number of requests that have ended. */
@@ -56,7 +60,11 @@ export interface TraceReport {
   seconds: number; // of virtual time, first arrival to last token
   steps: number;
   tokensPerSecond: number; // prompt and output
-  /** The same between the ends of the first and the last quarter of the requests: without filling and draining. */
+  /**
+   * Without filling and draining. With `skipSteps`: tokens of the requests that ended after them, over the time since.
+   * Without: tokens that went through the model between the end of the first and of the last quarter of the requests;
+   * what preempted requests repeat is taken off evenly.
+   */
   steadyTokensPerSecond: number;
   meanBatchTokens: number;
   timeToFirstToken: Distribution;
@@ -78,7 +86,7 @@ const PROGRESS_STEPS = 4096;
 
 /** @throws Error when a request can never fit into the KV pages */
 export function simulateTrace(options: TraceOptions): TraceReport {
-  const { sizes, hostSeconds, overlapped = true } = options;
+  const { sizes, hostSeconds, overlapped = true, skipSteps, maxSteps = Infinity } = options;
   const pool = new PagePool(sizes.pages, sizes.pageSize);
   const scheduler = new Scheduler(pool, { ...sizes, maxAdjustments: Number.MAX_SAFE_INTEGER });
   const prices = new PriceCache(options.model);
@@ -89,7 +97,7 @@ export function simulateTrace(options: TraceOptions): TraceReport {
   let next = arrivals.next();
   let inFlight = -1; // end of the step that runs while the next one is formed
   let batchTokens = 0;
-  for (;;) {
+  while (clock.steps < maxSteps) {
     while (!next.done && next.value.time <= clock.host && scheduler.waiting.length < QUEUE) {
       scheduler.enqueue(ledger.open(next.value, sizes));
       next = arrivals.next();
@@ -109,14 +117,16 @@ export function simulateTrace(options: TraceOptions): TraceReport {
     options.onStep?.({ mix, price, start: end - price.seconds, end });
     batchTokens += batch.tokens;
     for (let lane = 0; lane < laneBusy.length; lane++) laneBusy[lane] += price.busy[lane];
+    ledger.computed = batchTokens;
     advance(batch, end, scheduler, ledger);
+    if (clock.steps === skipSteps) ledger.steadyFrom(end);
     // Overlapped: the host comes back when the step before has ended, and forms the next batch while this one runs.
     clock.waitUntil(overlapped ? inFlight : end);
     inFlight = overlapped ? end : -1;
     if (clock.steps % PROGRESS_STEPS === 0) options.progress?.(ledger.ended, clock.host);
   }
   return {
-    ...ledger.report(),
+    ...ledger.report(clock.deviceFree),
     steps: clock.steps,
     meanBatchTokens: batchTokens / Math.max(1, clock.steps),
     deviceBusy: clock.deviceBusy,
@@ -136,7 +146,6 @@ function advance(batch: DenseBatch, end: number, scheduler: Scheduler, ledger: L
     request.clock.firstToken ??= end;
     if (request.outputLength < request.maxTokens) continue;
     scheduler.remove(request);
-    request.state = 'ended';
     ledger.close(request, end);
   }
 }
@@ -144,11 +153,15 @@ function advance(batch: DenseBatch, end: number, scheduler: Scheduler, ledger: L
 /** Requests as they come and go, and what is measured of them. */
 class Ledger {
   ended = 0;
+  /** Rows of all batches so far. */
+  computed = 0;
   #opened = 0;
   #hash = 0x811c9dc5;
   #firstArrival = 0;
   readonly #prompts = new Map<number, number[]>();
+  #steady: { index: number; time: number } | undefined;
   readonly #ends: number[] = [];
+  readonly #computed: number[] = []; // at each end
   readonly #tokens: number[] = [];
   readonly #firstToken: number[] = [];
   readonly #perToken: number[] = [];
@@ -162,7 +175,7 @@ class Ledger {
     }
     if (this.#opened === 0) this.#firstArrival = time;
     let prompt = this.#prompts.get(input);
-    if (!prompt) this.#prompts.set(input, (prompt = new Array<number>(input).fill(0)));
+    if (!prompt) this.#prompts.set(input, (prompt = Array.from({ length: input }, () => 0)));
     return new Request(askFor(String(this.#opened++), prompt, output), [0, 0], output, time);
   }
 
@@ -170,6 +183,7 @@ class Ledger {
     const { submitted, firstToken } = request.clock;
     const output = request.outputLength;
     this.#ends.push(end);
+    this.#computed.push(this.computed);
     this.#tokens.push(request.tokens.length);
     this.#firstToken.push(firstToken! - submitted);
     if (output > 1) this.#perToken.push((end - firstToken!) / (output - 1));
@@ -182,26 +196,34 @@ class Ledger {
     this.ended++;
   }
 
-  report() {
-    const sum = (from: number, to: number): number => {
-      let total = 0;
-      for (let i = from; i < to; i++) total += this.#tokens[i];
-      return total;
-    };
+  steadyFrom(time: number): void {
+    this.#steady = { index: this.ended, time };
+  }
+
+  report(end: number) {
     const count = this.ended;
-    const last = this.#ends.at(-1) ?? 0;
-    const low = Math.floor(count / 4);
-    const high = Math.floor((3 * count) / 4);
+    const sum = (from: number): number => this.#tokens.slice(from).reduce((total, each) => total + each, 0);
+    const seconds = (this.#ends.at(-1) ?? 0) - this.#firstArrival;
     return {
       requests: count,
-      seconds: last - this.#firstArrival,
-      tokensPerSecond: sum(0, count) / (last - this.#firstArrival),
-      steadyTokensPerSecond: sum(low, high) / (this.#ends[high] - this.#ends[low]),
+      seconds,
+      tokensPerSecond: sum(0) / seconds,
+      steadyTokensPerSecond: this.#steady
+        ? sum(this.#steady.index) / (end - this.#steady.time)
+        : this.#betweenQuarters(sum(0)),
       timeToFirstToken: distribution(this.#firstToken),
       timePerOutputToken: distribution(this.#perToken),
       normalizedLatency: distribution(this.#normalized),
       hash: this.#hash.toString(16).padStart(8, '0'),
     };
+  }
+
+  #betweenQuarters(tokens: number): number {
+    const low = Math.floor(this.ended / 4);
+    const high = Math.floor((3 * this.ended) / 4);
+    // The last token of a request never goes through the model.
+    const useful = (tokens - this.ended) / this.computed;
+    return (useful * (this.#computed[high] - this.#computed[low])) / (this.#ends[high] - this.#ends[low]);
   }
 }
 
