@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { OperationGraph } from '../../src/engine/model/graph.ts';
 import { graphModelOf, operationGraph } from '../../src/engine/model/graph/build.ts';
 import type { ModelRunner } from '../../src/engine/model/runner.ts';
+import { parsePipeline } from '../../src/engine/pipeline/json.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
 import type { BatchRows } from '../../src/engine/pipeline/resolve.ts';
@@ -32,12 +33,13 @@ export function runnerGraph({ config, sizes, device }: ModelRunner, name: string
 /** @throws Error for a file that cannot be read, or whose pipeline does not fit the model */
 export function readPipelines(files: readonly string[], graph: OperationGraph): Pipeline[] {
   return files.map((file) => {
-    const pipeline = JSON.parse(readFileSync(file, 'utf8')) as Pipeline;
+    const text = readFileSync(file, 'utf8');
     try {
+      const pipeline = parsePipeline(text);
       validatePipeline(pipeline, graph);
+      return pipeline;
     } catch (error) {
       throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
     }
-    return pipeline;
   });
 }
