@@ -31,7 +31,7 @@ export interface LoadOptions {
   maxModelLen?: number;
   /** Storage of weights and KV cache; auto: f16 on GPUs, f32 on the cpu device. */
   storage?: 'auto' | 'f32' | 'f16';
-  /** Whether the next step is launched before the last one's tokens are read (overlapped, default) or after (plain). */
+  /** The next step is launched before the last one's tokens are read (overlapped) or after; default: plain on cpu. */
   loop?: 'plain' | 'overlapped';
   /** Requests that may wait; one more is refused with `queue_full`. */
   maxQueuedRequests?: number;

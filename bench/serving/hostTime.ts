@@ -151,7 +151,7 @@ class HostRunner implements BatchRunner {
   }
 }
 
-const prompt = new Array<number>(PROMPT).fill(1);
+const prompt = Array.from({ length: PROMPT }, () => 1);
 
 function request(id: string, maxTokens: number): GenerateRequest {
   return {

@@ -44,9 +44,10 @@ export function addEngineOptions(
         .default('auto'),
     )
     .addOption(
-      new Option('--loop <kind>', 'overlapped: the next step starts before the last one is read')
-        .choices(['overlapped', 'plain'])
-        .default('overlapped'),
+      new Option(
+        '--loop <kind>',
+        'overlapped: the next step is launched before the last one is read (default: overlapped; plain on cpu)',
+      ).choices(['overlapped', 'plain']),
     )
     .option('--verbose', 'a line for each compiled kernel');
 }

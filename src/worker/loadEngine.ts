@@ -60,7 +60,8 @@ export const loadEngine: EngineLoader = async (options, context) => {
         endTokens,
         maxQueuedRequests: options.maxQueuedRequests ?? 1024,
         maxQueuedTokens: options.maxQueuedTokens ?? 2 ** 20,
-        loop: options.loop,
+        // The cpu device computes while it launches, so that tokens would only come a step later.
+        loop: options.loop ?? (chosen.device.target.kind === 'cpu' ? 'plain' : 'overlapped'),
       });
       step('ready', 0, 'first run of every kernel');
       await runner.warmUp();

@@ -4,7 +4,16 @@ import type { DenseBatch, Scheduler } from '../../src/engine/schedule/scheduler.
 import { ask } from '../engine/fakeRunner.ts';
 
 export function newRequest(id: string, prompt: number, output: number): Request {
-  return new Request(ask(id, new Array<number>(prompt).fill(1), { maxTokens: output }), [0, 0], output, 0);
+  return new Request(
+    ask(
+      id,
+      Array.from({ length: prompt }, () => 1),
+      { maxTokens: output },
+    ),
+    [0, 0],
+    output,
+    0,
+  );
 }
 
 /** What the engine does with a batch, when every token is known at once and requests end at `lengths`. */

@@ -86,12 +86,10 @@ export class Scheduler {
     const running = this.#runningList();
     // Decode first: nobody who already streams waits for somebody else's prompt. Preemption removes requests from the
     // tail of the list while the loop walks it, so it goes by index.
-    let prefills = 0;
     for (let i = 0; i < running.length; i++) {
       if (running[i].pending === 1) this.#take(batch, running[i], 1);
-      else prefills++;
     }
-    for (let i = 0; prefills > 0 && i < running.length; i++) {
+    for (let i = 0; i < running.length; i++) {
       if (running[i].pending > 1) this.#take(batch, running[i], this.#room(batch));
     }
     this.#admit(batch);
