@@ -6,6 +6,8 @@
  *   node bench.mjs join-pairs [rows] [requests] [context] [no-subgroups]
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
  *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
+ *   node bench.mjs host-time
+ *   node bench.mjs fidelity
  * Environment: OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
  */
 import { writeFileSync } from 'node:fs';
@@ -14,7 +16,9 @@ import { runAttentionPlanBench } from './kernels/attentionPlan.ts';
 import { runKernelBench } from './kernels/index.ts';
 import { runJoinPairs } from './kernels/joinPairs.ts';
 import { runAblationBench } from './serving/ablation.ts';
+import { runHostTimeBench } from './serving/hostTime.ts';
 import { runDecodeBench } from './serving/index.ts';
+import { runFidelityBench } from './sim/fidelity.ts';
 
 const [what, ...args] = process.argv.slice(2);
 const { OUT_FILE, TRACE_FILE: trace, FIGURE_FILE } = process.env;
@@ -45,6 +49,8 @@ const benches: Record<string, () => Promise<object>> = {
     if (FIGURE_FILE) writeFileSync(FIGURE_FILE, figure);
     return result;
   },
+  'host-time': () => runHostTimeBench(common),
+  fidelity: () => runFidelityBench(common),
 };
 
 if (!Object.hasOwn(benches, what))
