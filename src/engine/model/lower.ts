@@ -45,6 +45,17 @@ export interface PipelineSlots {
 /** Workgroups of a core when nothing in the dispatch needs many registers or much workgroup memory. */
 const SMALL_RESIDENT = 8;
 
+/** Matrix products: side by side they only take each other's cores, so they run one after the other with all of them. */
+const PRODUCTS: readonly OperationName[] = [
+  'kqv',
+  'o',
+  'up_gate',
+  'down',
+  'router',
+  'experts_up_gate',
+  'experts_down',
+];
+
 /** Operations of the latter kind; the others keep a core busy with one workgroup. */
 const SMALL: readonly OperationName[] = [
   'norm1',
@@ -153,8 +164,12 @@ export function pipelineCalls(
   };
   for (const group of slots.groups) calls.push(...embedCalls(parts, placed(group)));
 
-  const callsOf = (nano: NanoOperation, layer: number, alone: boolean, resident: number): KernelCall[] => {
-    const whole = nano.share === pipeline.workgroups;
+  const callsOf = (
+    nano: NanoOperation,
+    layer: number,
+    everything: boolean,
+    resident: number,
+  ): KernelCall[] => {
     const slot = attentionSlot(slots, nano);
     const attention = isAttention(nano) ? slots.attention[slot] : undefined;
     const workgroups = attention?.workgroups ?? nano.share * resident;
@@ -163,18 +178,24 @@ export function pipelineCalls(
       slot: slot >= 0 ? slot : undefined,
       tile: attention?.tile,
       fused,
-      // Alone with the whole device, kernels know best how many workgroups they want.
-      workgroups: alone && whole && !attention ? undefined : workgroups,
+      // With the whole device, kernels know best how many workgroups they want.
+      workgroups: everything && !attention ? undefined : workgroups,
     });
   };
   for (let layer = -1; layer < numLayers; layer++) {
     for (const stage of pipeline.stages) {
       const members = membersIn(stage, layer, numLayers);
-      const small = members.every(({ id }) => SMALL.includes(byId.get(id)!.operation));
-      const lists = members.map(({ id, layer: offset }) =>
-        callsOf(byId.get(id)!, layer + offset, members.length === 1, small ? SMALL_RESIDENT : 1),
-      );
-      calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
+      const all = (kind: readonly OperationName[]): boolean =>
+        members.every(({ id }) => kind.includes(byId.get(id)!.operation));
+      const apart = members.length === 1 || all(PRODUCTS);
+      const resident = all(SMALL) ? SMALL_RESIDENT : 1;
+      const lists = members.map(({ id, layer: offset }) => {
+        const nano = byId.get(id)!;
+        const everything = apart && (members.length > 1 || nano.share === pipeline.workgroups);
+        return callsOf(nano, layer + offset, everything, resident);
+      });
+      if (apart) calls.push(...lists.flat());
+      else calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
     }
   }
   slots.groups.forEach((group, at) => {
