@@ -10,12 +10,13 @@ import type { GraphModel, OperationGraph } from '../../model/graph.ts';
 import { operationGraph } from '../../model/graph/build.ts';
 import type { Pipeline } from '../../pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../pipeline/presets.ts';
+import { findPublished, type PublishedPipeline } from '../../pipeline/published.ts';
 import { constantArrivals } from './arrivals.ts';
 import { parseGpu, type GpuSystem } from './gpus.ts';
 import { paperTable } from './interference.ts';
 import { steadyMix, type BatchMix } from './mix.ts';
 import { offloadSides } from './offload.ts';
-import { PUBLISHED, type Column } from './published.ts';
+import { FIGURES, type Column } from './publishedFigures.ts';
 import { StepModel } from './step.ts';
 import { kvCapacity } from './system.ts';
 import { simulateTrace } from './trace.ts';
@@ -54,20 +55,18 @@ const LLAMA_3_8B: GraphModel = {
   vocabSize: 128256,
 };
 
-/** B, and where the published configurations split it. */
-const SPLITS_70B = { tokens: 2048, boundary: 640, kqv1: 256, kqv3: 768 };
-const SPLITS_8B = { tokens: 1024, boundary: 384 };
-
 type Variant = 'non-overlap' | 'nano-batch only' | 'NanoFlow' | 'NanoFlow + offload';
 
 /** One model on one system, as NanoFlow runs it. */
-class Published {
+class Setting {
   readonly system: GpuSystem;
   readonly graph: OperationGraph;
-  readonly #splits: { tokens: number; boundary: number };
+  /** Where the published configuration splits the batch. */
+  readonly splits: PublishedPipeline;
 
-  constructor(gpu: string, model: GraphModel, splits: { tokens: number; boundary: number }) {
+  constructor(gpu: string, model: GraphModel, tokens: number) {
     this.system = parseGpu(gpu);
+    this.splits = findPublished(model.name, tokens)!;
     this.graph = residualInEpilogue(
       operationGraph(model, {
         ranks: this.system.count,
@@ -77,11 +76,10 @@ class Published {
         outputPath: this.system.count > 1 ? 'both' : undefined,
       }),
     );
-    this.#splits = splits;
   }
 
   mix(input: number, output: number): BatchMix {
-    return steadyMix(input, output, this.#splits.tokens, kvCapacity(this.system, this.graph.model));
+    return steadyMix(input, output, this.splits.tokens, kvCapacity(this.system, this.graph.model));
   }
 
   stepModel(variant: Variant, mix: BatchMix): StepModel {
@@ -106,8 +104,8 @@ class Published {
       sizes: {
         pages: Math.floor(kvCapacity(this.system, this.graph.model) / pageSize),
         pageSize,
-        maxBatchTokens: this.#splits.tokens,
-        maxRequests: this.#splits.tokens,
+        maxBatchTokens: this.splits.tokens,
+        maxRequests: this.splits.tokens,
       },
       hostSeconds: this.system.gpu.hostSeconds,
       skipSteps: skip,
@@ -127,12 +125,14 @@ class Published {
     const { sms } = this.system.gpu;
     if (variant === 'non-overlap') return nonOverlap(this.graph, mix, sms);
     const make = variant === 'nano-batch only' ? nanoBatchOnly : overlap;
-    return make(this.graph, mix, sms, this.#splits);
+    const { boundary, kqv1, kqv3 } = this.splits;
+    const splits = this.system.count > 1 ? { boundary, kqv1, kqv3 } : { boundary };
+    return make(this.graph, mix, sms, splits);
   }
 }
 
 /** NanoFlow adds residuals in the epilogue of O and down, so its norms read and write one tensor each, not two. */
-function residualInEpilogue(graph: OperationGraph): OperationGraph {
+export function residualInEpilogue(graph: OperationGraph): OperationGraph {
   const operations = graph.operations.map((operation) => {
     if (operation.name !== 'norm1' && operation.name !== 'norm2') return operation;
     const { cost } = operation;
@@ -156,8 +156,8 @@ export interface OfflineSteps {
  *   the life of one request of 512-1024; its waves die out slowly
  */
 export function fidelity(offline: OfflineSteps = { skip: 10_000, steps: 6000 }): FidelityRow[] {
-  const large = new Published('a100-80x8', LLAMA_2_70B, SPLITS_70B);
-  const small = new Published('a100-80', LLAMA_3_8B, SPLITS_8B);
+  const large = new Setting('a100-80x8', LLAMA_2_70B, 2048);
+  const small = new Setting('a100-80', LLAMA_3_8B, 1024);
   const rows: FidelityRow[] = [];
   const add = (
     group: string,
@@ -178,32 +178,32 @@ export function fidelity(offline: OfflineSteps = { skip: 10_000, steps: 6000 }):
 
   // Table 2 is of 512 in, 1024 out: 1365 tokens decode over 1024 KV tokens each.
   const alone = large.operations(large.mix(512, 1024));
-  for (const [name, { milliseconds, operations }] of Object.entries(PUBLISHED.operations)) {
+  for (const [name, { milliseconds, operations }] of Object.entries(FIGURES.operations)) {
     const sum = operations.reduce((total, operation) => total + (alone.get(operation) ?? 0), 0);
     add(CALIBRATION, name, milliseconds, sum, 'ms');
   }
 
   const products = ['kqv', 'o', 'up_gate', 'down'].reduce((sum, name) => sum + alone.get(name)!, 0) / 1e3;
-  const optimum = SPLITS_70B.tokens / (products * large.system.count);
-  add('llama-2-70b, 8x A100', 'optimum: matrix products alone', PUBLISHED.optimum, optimum, 'tokens/s/GPU');
-  for (const column of Object.keys(PUBLISHED.offline) as (keyof typeof PUBLISHED.offline)[]) {
+  const optimum = large.splits.tokens / (products * large.system.count);
+  add('llama-2-70b, 8x A100', 'optimum: matrix products alone', FIGURES.optimum, optimum, 'tokens/s/GPU');
+  for (const column of Object.keys(FIGURES.offline) as (keyof typeof FIGURES.offline)[]) {
     const modelled = large.offline('NanoFlow + offload', ...lengths(column), offline);
     add(
       'llama-2-70b, 8x A100',
       `offline ${column}, scheduler`,
-      PUBLISHED.offline[column],
+      FIGURES.offline[column],
       modelled,
       'tokens/s/GPU',
     );
   }
-  for (const [variant, columns] of Object.entries(PUBLISHED.ablation)) {
+  for (const [variant, columns] of Object.entries(FIGURES.ablation)) {
     for (const [column, published] of Object.entries(columns)) {
       const modelled = large.throughput(variant as Variant, ...lengths(column as Column));
       add('llama-2-70b, 8x A100', `${variant} ${column}`, published, modelled, 'tokens/s/GPU');
     }
   }
   const single = small.throughput('NanoFlow', 1024, 512);
-  add('llama-3-8b, 1x A100', 'NanoFlow 1024-512', PUBLISHED.llama3, single, 'tokens/s/GPU');
+  add('llama-3-8b, 1x A100', 'NanoFlow 1024-512', FIGURES.llama3, single, 'tokens/s/GPU');
   return rows;
 }
 
