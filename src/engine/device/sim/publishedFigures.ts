@@ -4,7 +4,7 @@ import type { OperationName } from '../../model/graph.ts';
 /** Prompt and answer lengths of a workload. */
 export type Column = '512-0' | '512-512' | '1024-512' | '512-1024';
 
-export const PUBLISHED = {
+export const FIGURES = {
   /** Table 2, "real" milliseconds of an iteration: LLaMA-2-70B, B = 2048, 8 GPUs, 512 in, 1024 out. */
   operations: {
     KQV: { milliseconds: 16.08, operations: ['kqv'] },
