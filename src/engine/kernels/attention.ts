@@ -72,7 +72,7 @@ export function choose(shape: AttentionShape, target: DeviceTarget): AttentionVa
       teamLanes,
     });
   }
-  if (matrixFits(shape, target) && !subgroups) return matrixVariant(shape);
+  if (matrixFits(shape, target) && (tile === 128 || !subgroups)) return matrixVariant(shape);
   // f16 rows that divide by 8 are loaded 16 bytes at a time.
   const kvWidth = kvType === 'f16' && headDim % 8 === 0 ? 8 : width;
   const lanes = Math.min(powerOfTwo(headDim / kvWidth), min);
