@@ -10,8 +10,10 @@ import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts'
 import { chooseSizes } from '../../src/engine/model/sizes.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
+import type { Engine } from '../../src/engine/engine.ts';
 import type { StepInfo } from '../../src/engine/loop/flight.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
+import { recordPages } from '../../src/engine/trace/recordPages.ts';
 import { recordSteps } from '../../src/engine/trace/recordSteps.ts';
 import { openDevice } from '../kernels/index.ts';
 import { usage } from './benchError.ts';
@@ -113,8 +115,13 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
       recordCalls(builder, { device: 'one decode step', calls, timings });
       const steps: StepInfo[] = [];
       const tokens = Math.min(outputTokens, TRACED_TOKENS);
-      await measure(runner, streams.at(-1)!, promptTokens, tokens, (step) => steps.push(step));
-      recordSteps(builder, steps);
+      const zero = performance.now();
+      const now = (): number => (performance.now() - zero) * 1e6;
+      await measure(runner, streams.at(-1)!, promptTokens, tokens, {
+        onStep: (step) => steps.push(step),
+        onEngine: ({ pool }) => recordPages(builder, pool, now),
+      });
+      recordSteps(builder, steps, zero);
       await saveTrace(options.trace, builder.finish(), print);
     }
     return {
@@ -133,7 +140,7 @@ async function measure(
   streams: number,
   promptTokens: number,
   outputTokens: number,
-  onStep?: (step: StepInfo) => void,
+  watch: { onStep?: (step: StepInfo) => void; onEngine?: (engine: Engine) => void } = {},
 ): Promise<DecodeRow> {
   const host: number[] = [];
   const timed: BatchRunner = {
@@ -147,7 +154,8 @@ async function measure(
       return step;
     },
   };
-  const engine = newEngine(timed, { onStep });
+  const engine = newEngine(timed, { onStep: watch.onStep });
+  watch.onEngine?.(engine);
   for (let i = 0; i < streams; i++) engine.submit(request(`${i}`, runner, promptTokens, outputTokens));
   const begin = performance.now();
   let waiting = streams;
