@@ -10,10 +10,9 @@ import type { GemmCall, KernelCall, ProgramCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
+import { embedCalls, finalNormCall } from './plainProgram.ts';
 import {
   activationCanFuse,
-  embedCalls,
-  finalNormCall,
   operationCalls,
   outputParts,
   type Placement,
@@ -26,7 +25,7 @@ type Range = readonly [start: number, end: number];
 export interface AttentionSlot {
   nano: NanoOperation;
   group: number;
-  workgroups: number;
+  lists: number; // workgroups that its plan is made for
   /** Its one kernel call: decode rows never fill a 128-row tile. */
   tile: 16 | 128;
 }
@@ -108,10 +107,11 @@ export function pipelineSlots(
       nano,
       tile: nano.operation === 'decode_attention' && group <= 16 ? 16 : 128,
       group: groupOf(nano.range),
-      workgroups:
+      // Whole multiples of the share: beside others each workgroup takes as many lists, alone there is one for each.
+      lists:
         alone.has(nano.id) && nano.share === pipeline.workgroups
           ? fullWorkgroups
-          : Math.min(nano.share, fullWorkgroups),
+          : nano.share * Math.floor(fullWorkgroups / nano.share) || fullWorkgroups,
     }));
   if (ranges.length > capacity.ranges || attention.length > capacity.attention) {
     throw new Error(
@@ -172,14 +172,14 @@ export function pipelineCalls(
   ): KernelCall[] => {
     const slot = attentionSlot(slots, nano);
     const attention = isAttention(nano) ? slots.attention[slot] : undefined;
-    const workgroups = attention?.workgroups ?? nano.share * resident;
+    const workgroups = attention ? Math.min(nano.share, attention.lists) : nano.share * resident;
     return operationCalls(parts, nano.operation, layer, {
       ...placed(nano.range),
       slot: slot >= 0 ? slot : undefined,
       tile: attention?.tile,
       fused,
       // With the whole device, kernels know best how many workgroups they want.
-      workgroups: everything && !attention ? undefined : workgroups,
+      workgroups: everything ? attention?.lists : workgroups,
     });
   };
   for (let layer = -1; layer < numLayers; layer++) {
@@ -191,7 +191,9 @@ export function pipelineCalls(
       const resident = all(SMALL) ? SMALL_RESIDENT : 1;
       const lists = members.map(({ id, layer: offset }) => {
         const nano = byId.get(id)!;
-        const everything = apart && (members.length > 1 || nano.share === pipeline.workgroups);
+        // A member whose neighbours are of layers that do not exist has the device to itself.
+        const left = members.length < stage.members.length;
+        const everything = apart && (members.length > 1 || left || nano.share === pipeline.workgroups);
         return callsOf(nano, layer + offset, everything, resident);
       });
       if (apart) calls.push(...lists.flat());

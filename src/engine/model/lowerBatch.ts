@@ -43,7 +43,7 @@ export function writePipelineBatch(
   });
   const used = slots.groups.map(() => 0);
   let imbalance = 1;
-  slots.attention.forEach(({ nano, group, workgroups, tile }, slot) => {
+  slots.attention.forEach(({ nano, group, lists, tile }, slot) => {
     const plan = planAttention(
       {
         requests,
@@ -53,7 +53,7 @@ export function writePipelineBatch(
         headDim: config.headDim,
         pageSize,
         slidingWindow: config.slidingLayers.every(Boolean) ? config.slidingWindow : undefined,
-        workgroups,
+        workgroups: lists,
         tiles: [tile],
         partialBase: used[group],
         partialCapacity: partialRows - used[group],

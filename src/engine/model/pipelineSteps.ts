@@ -11,7 +11,8 @@ import { allocateSet } from './buffers.ts';
 import { bucket } from './buckets.ts';
 import { pipelineCalls, pipelineSlots, TICKET_STRIDE, type PipelineSlots } from './lower.ts';
 import { slotRanges, writePipelineBatch, type BatchShape } from './lowerBatch.ts';
-import { logitsCalls, type ProgramParts } from './program.ts';
+import { logitsCalls } from './plainProgram.ts';
+import { type ProgramParts } from './program.ts';
 import type { EngineSizes } from './sizes.ts';
 
 /** Which pipeline a batch runs through; undefined is the plain order. The same object each time for the same pipeline. */

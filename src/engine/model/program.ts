@@ -1,7 +1,7 @@
 /**
- * The forward pass of a Llama-family model as kernel calls. One operation of the graph (model/graph.ts) is one or a few
- * calls, made by operationCalls() for the rows, the share and the buffers that it is asked for; bodyCalls() puts them
- * in the plain order (norm, kqv, rope + append, attention, o, norm, feed-forward), lower.ts in a pipeline's.
+ * The operations of a Llama-family layer as kernel calls. One operation of the graph (model/graph.ts) is one or a few
+ * calls, for the rows, the share and the buffers that it is asked for; plainProgram.ts puts them in the plain order,
+ * lower.ts in a pipeline's.
  */
 import type { TensorView } from '../device.ts';
 import type { GemmCall, KernelCall } from '../kernels/calls.ts';
@@ -11,14 +11,6 @@ import type { ActivationSet, ModelBuffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import type { OperationName } from './graph.ts';
 import type { WeightStore } from './weightStore.ts';
-
-/** What a program is compiled for; the sizes are upper bounds, the metadata has the real ones. */
-export interface BodyShape {
-  maxTokens: number;
-  /** Whether the plan has items with 128-row tiles, and split tiles to merge. */
-  tile128: boolean;
-  merge: boolean;
-}
 
 export interface ProgramParts {
   config: ModelConfig;
@@ -65,38 +57,6 @@ export function outputParts({ config, weights, matrices }: ProgramParts, maxToke
 /** Rows up to which gate, up and SiLU are one kernel without matrices: there the product is bound by reading weights. */
 const FUSED_SILU_ROWS = 16;
 
-/** Embedding and all layers. Leaves the residual stream in x, with the last layer's output still in y. */
-export function bodyCalls(parts: ProgramParts, shape: BodyShape): KernelCall[] {
-  const at: Placement = { set: parts.buffers.sets[0], maxTokens: shape.maxTokens };
-  const calls = embedCalls(parts, at);
-  for (let layer = 0; layer < parts.config.numLayers; layer++) {
-    for (const operation of layerOperations(parts, shape)) {
-      calls.push(...operationCalls(parts, operation, layer, at));
-    }
-  }
-  return calls;
-}
-
-/** A layer's operations in the plain order. Prefill attention goes first: it is the longer one. */
-function layerOperations(parts: ProgramParts, { maxTokens, tile128, merge }: BodyShape): OperationName[] {
-  const feedForward: OperationName[] = parts.config.moe
-    ? ['router', 'route', 'experts_up_gate', 'activation', 'experts_down', 'combine']
-    : activationIsFused(parts, maxTokens)
-      ? ['up_gate', 'down']
-      : ['up_gate', 'activation', 'down'];
-  return [
-    'norm1',
-    'kqv',
-    'rope_append',
-    ...(tile128 ? (['prefill_attention'] as const) : []),
-    'decode_attention',
-    ...(merge ? (['merge'] as const) : []),
-    'o',
-    'norm2',
-    ...feedForward,
-  ];
-}
-
 /** Whether up_gate can compute SiLU(gate) * up itself, so that there is no `activation`. */
 export function activationCanFuse({ config, weights }: Pick<ProgramParts, 'config' | 'weights'>): boolean {
   return !config.moe && !config.mlpBias && weights.pieces('layers.0.gate_up').length === 1;
@@ -105,60 +65,6 @@ export function activationCanFuse({ config, weights }: Pick<ProgramParts, 'confi
 /** Whether it does so in the plain order. */
 export function activationIsFused(parts: ProgramParts, maxTokens: number): boolean {
   return activationCanFuse(parts) && (parts.matrices || maxTokens <= FUSED_SILU_ROWS);
-}
-
-/** Final norm of the rows that are sampled, their logits, and their next tokens. */
-export function headCalls(parts: ProgramParts, maxRows: number, maxTokens: number): KernelCall[] {
-  const count = outputParts(parts, maxTokens);
-  return [finalNormCall(parts, parts.buffers.sets[0], maxRows, count), ...logitsCalls(parts, maxRows)];
-}
-
-export function finalNormCall(
-  parts: ProgramParts,
-  set: ActivationSet,
-  maxRows: number,
-  count: OutputParts,
-  range?: number,
-): KernelCall {
-  const { config, buffers, weights } = parts;
-  return {
-    ...base(parts, 'final_norm', { maxTokens: maxRows, range }),
-    kernel: 'rms_norm',
-    rows: 'logitRows',
-    x: set.x,
-    residual: partsOf(set.y, parts.config.moe ? 1 : count.down),
-    weight: weights.whole('final_norm'),
-    out: buffers.logitsNormed,
-    epsilon: config.rmsNormEps,
-  };
-}
-
-export function logitsCalls(parts: ProgramParts, maxRows: number): KernelCall[] {
-  const { config, buffers } = parts;
-  const projection = config.tieEmbeddings ? 'embed' : 'lm_head';
-  const at = { maxTokens: maxRows };
-  return [
-    ...gemm(parts, projection, 'lm_head', at, buffers.logitsNormed, buffers.logits, 'logitRows'),
-    {
-      ...base(parts, 'sample', at),
-      kernel: 'sample',
-      logits: buffers.logits,
-      sampled: buffers.sampled,
-      scratch: buffers.sampleScratch,
-    },
-  ];
-}
-
-export function embedCalls(parts: ProgramParts, at: Placement): KernelCall[] {
-  const { buffers, weights } = parts;
-  return weights.pieces('embed').map((piece) => ({
-    ...base(parts, 'embed', at),
-    kernel: 'embed',
-    table: piece.view,
-    rowStart: piece.rowStart,
-    sampled: buffers.sampled,
-    out: at.set.x,
-  }));
 }
 
 /**
@@ -340,7 +246,11 @@ function expertCalls(
   ];
 }
 
-function base(parts: ProgramParts, label: string, at: Pick<Placement, 'maxTokens' | 'range' | 'workgroups'>) {
+export function base(
+  parts: ProgramParts,
+  label: string,
+  at: Pick<Placement, 'maxTokens' | 'range' | 'workgroups'>,
+) {
   const { meta } = parts.buffers;
   return {
     label,
@@ -378,7 +288,7 @@ function activation(parts: ProgramParts, label: string, at: Placement): KernelCa
 }
 
 /** One product, or one for each piece of a weight that is too large for one binding. */
-function gemm(
+export function gemm(
   parts: ProgramParts,
   weight: string,
   label: string,
@@ -404,7 +314,7 @@ function gemm(
 }
 
 /** The first `count` parts of y: [B, H] for one, so that kernels without parts can write it. */
-function partsOf(y: TensorView, count: number): TensorView {
+export function partsOf(y: TensorView, count: number): TensorView {
   const [, ...rest] = y.shape;
   return { ...y, shape: count === 1 ? rest : [count, ...rest] };
 }

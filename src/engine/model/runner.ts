@@ -17,14 +17,8 @@ import { batchShape } from './lowerBatch.ts';
 import type { ModelFiles } from './modelFiles.ts';
 import { graphModelOf, operationGraph } from './graph/build.ts';
 import type { OperationGraph } from './graph.ts';
-import {
-  activationCanFuse,
-  bodyCalls,
-  headCalls,
-  outputParts,
-  type BodyShape,
-  type ProgramParts,
-} from './program.ts';
+import { bodyCalls, headCalls, type BodyShape } from './plainProgram.ts';
+import { activationCanFuse, outputParts, type ProgramParts } from './program.ts';
 import { attendsTo, PipelineSteps, SLOTS, type PipelineChoice, type PlannedStep } from './pipelineSteps.ts';
 import { sampledTokens, type SampledToken } from './sampled.ts';
 import { longPromptRow, needsOwnRow, ropeTable } from './ropeTable.ts';
