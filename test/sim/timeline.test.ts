@@ -88,6 +88,28 @@ describe('lanes', () => {
     );
   });
 
+  it('lets nobody overtake what does not fit beside it', () => {
+    fc.assert(
+      fc.property(
+        timedPipelines(),
+        anyTable,
+        fc.integer({ min: 1, max: 4 }),
+        ({ pipeline, seconds }, table, layers) => {
+          const order = pipeline.stages.flatMap(({ members }) => members.map(({ id }) => id));
+          const place = ({ id, layer }: Span): number => layer * order.length + order.indexOf(id);
+          const spans = new Timeline(pipeline, table).spans(seconds, layers);
+          for (const first of spans) {
+            for (const later of spans) {
+              if (place(later) <= place(first) || first.share + later.share <= pipeline.workgroups) continue;
+              expect(later.start).toBeGreaterThanOrEqual(first.end * (1 - 1e-12));
+            }
+          }
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
   it('takes the sum of its operations when each has the whole device', () => {
     fc.assert(
       fc.property(timedPipelines(true), anyTable, layerCounts, ({ pipeline, seconds }, table, layers) => {

@@ -4,7 +4,7 @@
  *
  * Lanes mode (CUDA streams): every lane runs its nano-operations in order of issue (the stage list, layer after
  * layer); one starts when its stream is free, all of `after` have ended, and its share fits beside what runs. Who was
- * issued first goes first. A nano-operation runs at P(share) of the interference table while others run beside it.
+ * issued first goes first, and nobody overtakes one that does not fit beside it. A nano-operation runs at P(share) of the interference table while others run beside it.
  * Workgroups that nobody holds go to the compute lane's operation (R of the paper is what a GEMM keeps, not what it is
  * given) or, while none runs, to all in proportion: one that runs alone has the whole device.
  * Stages mode (WebGPU): one stage after the other; a member keeps its share until the stage ends, so a stage with
@@ -163,7 +163,7 @@ export class Timeline {
     let running = 0;
     for (;;) {
       for (;;) {
-        const stream = this.#firstReady(layers);
+        const stream = this.#firstReady(seconds, layers);
         if (stream < 0) break;
         const issue = queues[stream][this.#at[stream]];
         const layer = this.#cycle[stream] + issue.layer;
@@ -239,20 +239,48 @@ export class Timeline {
     }
   }
 
-  /** The idle stream whose next nano-operation may start and was issued first; -1 when there is none. */
-  #firstReady(layers: number): number {
+  /**
+   * The idle stream whose next nano-operation may start and was issued first; -1 when there is none. Nobody overtakes
+   * an earlier one that could not run beside it: a long attention would keep the whole device from a short kernel.
+   */
+  #firstReady(seconds: ArrayLike<number>, layers: number): number {
     let best = -1;
     let bestOrder = Infinity;
     for (let stream = 0; stream < STREAMS; stream++) {
       if (this.#node[stream] >= 0 || this.#cycle[stream] >= layers) continue;
       const issue = this.#plan.queues[stream][this.#at[stream]];
       const order = this.#cycle[stream] * this.#plan.issuesPerLayer + issue.order;
-      if (order < bestOrder && this.#ready(issue.node, this.#cycle[stream] + issue.layer)) {
+      if (
+        order < bestOrder &&
+        this.#ready(issue.node, this.#cycle[stream] + issue.layer) &&
+        !this.#overtakes(issue.node, order, seconds, layers)
+      ) {
         best = stream;
         bestOrder = order;
       }
     }
     return best;
+  }
+
+  /** Whether something that was issued before `order` still waits and does not fit beside the node. */
+  #overtakes(node: number, order: number, seconds: ArrayLike<number>, layers: number): boolean {
+    const { queues, issuesPerLayer, share, workgroups } = this.#plan;
+    if (seconds[node] <= 0) return false;
+    for (let stream = 0; stream < STREAMS; stream++) {
+      const queue = queues[stream];
+      let at = this.#at[stream];
+      let cycle = this.#cycle[stream];
+      while (cycle < layers && cycle * issuesPerLayer + queue[at].order < order) {
+        const other = queue[at].node;
+        const exists = inside(cycle + queue[at].layer, layers) && seconds[other] > 0;
+        if (exists && share[other] + share[node] > workgroups) return true;
+        if (++at === queue.length) {
+          at = 0;
+          cycle++;
+        }
+      }
+    }
+    return false;
   }
 
   #ready(node: number, layer: number): boolean {
