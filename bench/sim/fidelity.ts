@@ -1,7 +1,4 @@
-/**
- * Prints the simulator against NanoFlow's published figures. `nanoflow bench fidelity` runs it; so does
- * scripts/bundle-bench.js's bundle.
- */
+/** Prints the simulator against NanoFlow's published figures; the README's table is its `markdown`. */
 import { fidelity, type FidelityRow, type OfflineSteps } from '../../src/engine/device/sim/fidelity.ts';
 import { fidelityMarkdown, fidelityText } from '../../src/engine/device/sim/fidelityTable.ts';
 
