@@ -6,6 +6,7 @@
  *   node bench.mjs join-pairs [rows] [requests] [context] [no-subgroups]
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
  *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
+ *   node bench.mjs search <shape> <layers> <mixes>   (mixes: 512x1024+512,... = decode x context + prefill)
  *   node bench.mjs host-time
  *   node bench.mjs fidelity
  * Environment: OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
@@ -18,6 +19,7 @@ import { runJoinPairs } from './kernels/joinPairs.ts';
 import { runAblationBench } from './serving/ablation.ts';
 import { runHostTimeBench } from './serving/hostTime.ts';
 import { runDecodeBench } from './serving/index.ts';
+import { runSearchBench } from './serving/search.ts';
 import { runFidelityBench } from './sim/fidelity.ts';
 
 const [what, ...args] = process.argv.slice(2);
@@ -48,6 +50,10 @@ const benches: Record<string, () => Promise<object>> = {
     const { figure, ...result } = await runAblationBench({ ...common, rounds: 7, ...options });
     if (FIGURE_FILE) writeFileSync(FIGURE_FILE, figure);
     return result;
+  },
+  search: () => {
+    const [model, layers, mixes] = args;
+    return runSearchBench({ ...common, model, layers: Number(layers), mixes, quick: true });
   },
   'host-time': () => runHostTimeBench(common),
   fidelity: () => runFidelityBench(common),

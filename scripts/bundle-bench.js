@@ -11,14 +11,17 @@ await build({
   configFile: false,
   logLevel: 'warn',
   publicDir: false,
-  ssr: { noExternal: true, external: ['webgpu'] },
+  ssr: { noExternal: true, external: ['webgpu', 'highs'] },
   build: {
     ssr: 'bench/main.ts',
     target: 'node20',
     outDir: 'dist/bench',
     emptyOutDir: true,
     minify: false,
-    rolldownOptions: { external: ['webgpu'], output: { entryFileNames: 'bench.mjs', codeSplitting: false } },
+    rolldownOptions: {
+      external: ['webgpu', 'highs'],
+      output: { entryFileNames: 'bench.mjs', codeSplitting: false },
+    },
   },
 });
 console.log('built dist/bench/bench.mjs');

@@ -11,6 +11,7 @@ const subcommands: Record<string, () => Promise<Command>> = {
   generate: async () => (await import('./generate.ts')).generateCommand(),
   pull: async () => (await import('./pull.ts')).pullCommand(),
   bench: async () => (await import('./bench.ts')).benchCommand(),
+  search: async () => (await import('./search.ts')).searchCommand(),
   devices: async () => (await import('./devices.ts')).devicesCommand(),
 };
 

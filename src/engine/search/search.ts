@@ -1,0 +1,117 @@
+/**
+ * Auto-search (NanoFlow, OSDI '25, section 4.1): profile, structure and shares by two methods, and the best few measured
+ * on the device. The plain order is always among them, so what is kept is never slower than it.
+ */
+import type { ModelRunner } from '../model/runner.ts';
+import { nanoBatchOnly, nonOverlap, overlap } from '../pipeline/presets.ts';
+import type { Pipeline } from '../pipeline/pipeline.ts';
+import { validatePipeline } from '../pipeline/validate.ts';
+import { descend, type Scored } from './descent.ts';
+import { measureSteps, mixBatch, type BatchMix, type MeasureOptions } from './measure.ts';
+import { solveStructure, type Solver } from './milp.ts';
+import { profileModel } from './profile.ts';
+import { overlapTime, plainTime, type StageProfile } from './stageModel.ts';
+
+export interface SearchOptions extends MeasureOptions {
+  /** Candidates of each method that are measured. */
+  best?: number;
+  /** Rows that a boundary is a multiple of. Default: an eighth of the batch, at least 16. */
+  grid?: number;
+  /** For the integer program; without it only the descent runs. */
+  solver?: Solver;
+  /** A profile of this device and batch, to save measuring it again. */
+  profile?: StageProfile;
+  progressOf?: (stage: 'profile' | 'measure', done: number, all: number, what: string) => void;
+}
+
+export interface SearchRow {
+  name: string;
+  from: 'plain' | 'preset' | 'descent' | 'milp';
+  pipeline: Pipeline | undefined; // undefined: the plain order
+  /** ms of the layers of a step, by the model; the rest of a step is the same for all. */
+  modelled: number | undefined;
+  measured: number; // ms of a step
+  /** The plain order's time over this one's. */
+  gain: number;
+}
+
+export interface SearchResult {
+  mix: BatchMix;
+  rows: SearchRow[]; // plain order first
+  best: SearchRow; // the fastest measured
+  profile: StageProfile;
+  /** What each method found best by the model, us of a layer, and seconds it took. */
+  methods: { name: 'descent' | 'milp'; microseconds: number; seconds: number }[];
+}
+
+/** @throws Error when the runner has no room for the mix. */
+export async function searchMix(
+  runner: ModelRunner,
+  mix: BatchMix,
+  options: SearchOptions = {},
+): Promise<SearchResult> {
+  const rows = { tokens: mix.decode + mix.prefill, decodeTokens: mix.decode };
+  const { best = 2, grid = Math.max(16, Math.round(rows.tokens / 8)), progressOf } = options;
+  const layers = runner.config.numLayers;
+  const profile =
+    options.profile ??
+    (await profileModel(runner, mix, {
+      progress: (done, all, what) => progressOf?.('profile', done, all, what),
+    }));
+  const graph = runner.graph();
+  const { workgroups } = profile;
+  const model = (scored: Scored): number => (scored.microseconds * layers) / 1000;
+
+  const candidates: Omit<SearchRow, 'measured' | 'gain'>[] = [
+    {
+      name: 'plain order',
+      from: 'plain',
+      pipeline: undefined,
+      modelled: (plainTime(profile, rows) * layers) / 1000,
+    },
+  ];
+  const methods: SearchResult['methods'] = [];
+  // A nano-batch needs rows, and overlap needs attention to hide.
+  if (rows.tokens >= 4) {
+    const preset = (pipeline: Pipeline, modelled?: number): void => {
+      candidates.push({ name: pipeline.name, from: 'preset', pipeline, modelled });
+    };
+    preset(nonOverlap(graph, rows, workgroups));
+    preset(nanoBatchOnly(graph, rows, workgroups));
+    if (rows.decodeTokens > 1 && workgroups > 1) {
+      const add = (from: 'descent' | 'milp', found: readonly Scored[]): void => {
+        for (const { choice } of found.slice(0, best)) {
+          const { boundary, attentionShare, cut } = choice;
+          const name = `${from} ${boundary}/${attentionShare}/${cut.toFixed(2)}`;
+          const pipeline = overlap(graph, rows, workgroups, { ...choice, name });
+          validatePipeline(pipeline, graph);
+          const microseconds = overlapTime(profile, rows, choice);
+          candidates.push({ name, from, pipeline, modelled: model({ choice, microseconds }) });
+        }
+      };
+      const timed = (name: 'descent' | 'milp', run: () => Scored[]): void => {
+        const started = performance.now();
+        const found = run();
+        const seconds = (performance.now() - started) / 1000;
+        if (found.length > 0) methods.push({ name, microseconds: found[0].microseconds, seconds });
+        add(name, found);
+      };
+      timed('descent', () => descend(profile, rows, grid));
+      const { solver } = options;
+      if (solver) timed('milp', () => solveStructure(solver, profile, rows, grid));
+    }
+  }
+  const batch = mixBatch(runner, mix);
+  const times = await measureSteps(
+    runner,
+    batch,
+    candidates.map(({ pipeline }) => pipeline),
+    { ...options, progress: (done, all) => progressOf?.('measure', done, all, 'rounds') },
+  );
+  const measured = candidates.map((candidate, i): SearchRow => {
+    const { median } = times[i];
+    return { ...candidate, measured: median, gain: times[0].median / median };
+  });
+  const fastest = measured.reduce((a, b) => (b.measured < a.measured ? b : a));
+  return { mix, rows: measured, best: fastest, profile, methods };
+}
