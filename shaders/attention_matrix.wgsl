@@ -16,6 +16,7 @@
 // The scores replace the step's K in workgroup memory; the weights lie behind them (APART) or replace them.
 // No subgroupAdd and the like here: NVIDIA drivers have crashed on modules that hold both kinds of operation.
 // All values are variables of their own (#for), not arrays: they must stay in registers.
+// justify: decode and prefill share all phases of a step, and matrices cannot be handed to functions.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;

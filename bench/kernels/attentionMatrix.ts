@@ -1,6 +1,8 @@
 /**
  * Attention on subgroup matrices against the vector kernels: first against the twin on odd random batches (poisoned
  * outputs, KV slots outside every request NaN), then timed, decode by workgroups and prefill.
+ *
+ * justify: check and timing share their batches' layout; the check runs where no test framework is.
  */
 import type { Device, TensorView } from '../../src/engine/device.ts';
 import { tensor, tensorBytes } from '../../src/engine/device.ts';
