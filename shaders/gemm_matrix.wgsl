@@ -147,12 +147,15 @@ fn run(group: u32, groups: u32, lane: u32) {
         }
       }
       workgroupBarrier();
-      let next = first_k + (step + 1u) * {{BK}}u + chunk * 8u;
-      for (var i = 0u; i < GEMM_FETCH_A; i++) {
-        fetched_a[i] = gemm_fetch_a(a_rows[i], next);
-      }
-      for (var i = 0u; i < GEMM_FETCH_W; i++) {
-        fetched_w[i] = gemm_fetch_w(w_rows[i], next);
+      // In a branch: NVIDIA's driver otherwise moves the loads down to where they are used, behind the barrier.
+      if (step + 1u < steps) {
+        let next = first_k + (step + 1u) * {{BK}}u + chunk * 8u;
+        for (var i = 0u; i < GEMM_FETCH_A; i++) {
+          fetched_a[i] = gemm_fetch_a(a_rows[i], next);
+        }
+        for (var i = 0u; i < GEMM_FETCH_W; i++) {
+          fetched_w[i] = gemm_fetch_w(w_rows[i], next);
+        }
       }
       let left_at = sub_m * GEMM_FM * 16u * GEMM_ROW;
       let right_at = ({{BM}}u + sub_n * GEMM_FN * 16u) * GEMM_ROW;
