@@ -33,6 +33,8 @@ export interface LoadOptions {
   storage?: 'auto' | 'f32' | 'f16';
   /** The next step is launched before the last one's tokens are read (overlapped) or after; default: plain on cpu. */
   loop?: 'plain' | 'overlapped';
+  /** Pipelines of nano-operations: those that `nanoflow search` kept (default), none, or those of this file. */
+  pipelines?: 'auto' | 'none' | { file: string };
   /** Requests that may wait; one more is refused with `queue_full`. */
   maxQueuedRequests?: number;
   /** Prompt tokens that may wait altogether. */

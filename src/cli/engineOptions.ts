@@ -19,6 +19,7 @@ export interface EngineFlags {
   pageSize?: number;
   storage: 'auto' | 'f32' | 'f16';
   loop?: 'plain' | 'overlapped';
+  pipelines: string;
   verbose?: boolean;
 }
 
@@ -48,6 +49,11 @@ export function addEngineOptions(
         '--loop <kind>',
         'overlapped: the next step is launched before the last one is read (default: overlapped; plain on cpu)',
       ).choices(['overlapped', 'plain']),
+    )
+    .option(
+      '--pipelines <auto|none|file>',
+      'pipelines of nano-operations: those that nanoflow search kept for this model and device, none, or a file',
+      'auto',
     )
     .option('--verbose', 'a line for each compiled kernel');
 }
@@ -80,6 +86,7 @@ export async function loadModel(
     pageSize: flags.pageSize,
     storage: flags.storage,
     loop: flags.loop,
+    pipelines: pipelinesOf(flags.pipelines),
     ...withoutUndefined(more),
   };
   try {
@@ -90,6 +97,10 @@ export async function loadModel(
   } finally {
     report.end();
   }
+}
+
+function pipelinesOf(text: string): LoadOptions['pipelines'] {
+  return text === 'auto' || text === 'none' ? text : { file: text };
 }
 
 async function findModel(

@@ -9,6 +9,7 @@ import { loadChatTemplate } from '../engine/tokenizer/chatTemplate.ts';
 import { loadVocabulary } from '../engine/tokenizer/vocabulary.ts';
 import type { EngineInfo, LoadOptions, LoadProgress } from '../protocol.ts';
 import { chooseDevice, type ChosenDevice } from './chooseDevice.ts';
+import { choosePipeline, parseTable } from '../engine/search/table.ts';
 import { generationEndTokens, modelName } from './modelFacts.ts';
 import type { Platform } from './platform.ts';
 
@@ -56,6 +57,7 @@ export const loadEngine: EngineLoader = async (options, context) => {
       step('device', 1, chosen.report.name);
       const sizes = chooseSizes(config, chosen.device.target, options);
       const { runner, parameters } = await loadRunner(chosen, config, files, sizes, context);
+      await loadPipelines(runner, chosen, options, context);
       const engine = new Engine(runner, text, {
         endTokens,
         maxQueuedRequests: options.maxQueuedRequests ?? 1024,
@@ -125,6 +127,39 @@ async function loadRunner(
     onProgress({ stage: 'compile', done: ++compiled, total: 0, unit: 'kernels', detail });
   });
   return { runner, parameters };
+}
+
+/**
+ * Lets the runner choose among searched pipelines, and compiles their programs, so that no request waits for it.
+ * @throws Error for a file that was named and is of no use; a useless cached table is only remarked on.
+ */
+async function loadPipelines(
+  runner: ModelRunner,
+  { device }: ChosenDevice,
+  { pipelines = 'auto' }: LoadOptions,
+  { platform, onProgress }: LoadContext,
+): Promise<void> {
+  if (pipelines === 'none' || !platform.readPipelines) return;
+  const file = pipelines === 'auto' ? undefined : pipelines.file;
+  const subject = { device: device.target.name, config: runner.config, storage: runner.sizes.types.weights };
+  const text = await platform.readPipelines(subject, file);
+  if (text === undefined) return;
+  const remark = (detail: string): void =>
+    onProgress({ stage: 'compile', done: 1, total: 1, unit: 'steps', detail });
+  try {
+    const table = parseTable(text, file ?? 'the kept pipelines');
+    const found = table.entries.filter(({ pipeline }) => pipeline !== null);
+    runner.usePipelines((batch) => choosePipeline(table, batch));
+    for (const { mix } of found) {
+      const { decode, prefill } = mix;
+      await runner.compileFor({ tokens: decode + prefill, decodeTokens: decode });
+    }
+    remark(`pipelines: ${found.length} of ${table.entries.length} searched mixes, for ${table.device}`);
+  } catch (error) {
+    runner.usePipelines(undefined);
+    if (file !== undefined) throw error;
+    remark(`pipelines not used: ${(error as Error).message}`);
+  }
 }
 
 async function closeDevice({ device }: ChosenDevice): Promise<void> {

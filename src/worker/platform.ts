@@ -1,9 +1,15 @@
 /** What the engine's thread needs of its host; Node and browsers differ only here. */
 import type { ModelFiles } from '../engine/model/modelFiles.ts';
+import type { TableSubject } from '../engine/search/table.ts';
 import type { AdapterSearch } from '../engine/device/webgpu/adapter.ts';
 import type { ModelSource } from '../protocol.ts';
 
 export interface Platform {
+  /**
+   * The pipelines that a search kept for this model on this device, as JSON; undefined where there are none, or nowhere
+   * to keep them. `file`: read this one instead of the cache. @throws Error when that file cannot be read.
+   */
+  readPipelines?(subject: Omit<TableSubject, 'engineVersion'>, file?: string): Promise<string | undefined>;
   /** @throws Error that names the place and what is wrong with it. */
   openModel(source: ModelSource): Promise<ModelFiles>;
   findAdapters(): Promise<AdapterSearch>;

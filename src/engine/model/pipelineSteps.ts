@@ -73,19 +73,36 @@ export class PipelineSteps {
       layout,
       words,
     );
-    const maxTokens = ranges.map(([start, end]) => bucket(end - start, sizes.maxBatchTokens));
-    const maxRows = bucket(batch.samples, sizes.maxRequests);
     return {
       used: { ranges: ranges.length, attention: slots.attention.length },
-      programs: async () => {
-        const body = await this.#program(`pipeline ${id} ${maxTokens.join()} ${maxRows}`, () =>
-          pipelineCalls(this.#parts, slots, { maxTokens, maxRows }, this.#tickets),
-        );
-        if (batch.samples === 0) return [body];
-        const head = await this.#program(`logits ${maxRows}`, () => logitsCalls(this.#parts, maxRows));
-        return [body, head];
-      },
+      programs: () => this.#programs(id, slots, ranges, batch.samples),
     };
+  }
+
+  /** Compiles for batches of this make-up, all of whose requests are sampled. */
+  async compileFor(pipeline: Pipeline, shape: BatchShape): Promise<void> {
+    const { id, slots } = this.#slotsOf(pipeline);
+    const samples = Math.min(
+      this.#sizes.maxRequests,
+      shape.decodeTokens + (shape.decodeTokens < shape.tokens ? 1 : 0),
+    );
+    await this.#programs(id, slots, slotRanges(slots, shape), samples);
+  }
+
+  async #programs(
+    id: number,
+    slots: PipelineSlots,
+    ranges: readonly (readonly [number, number])[],
+    samples: number,
+  ): Promise<CompiledProgram[]> {
+    const { maxBatchTokens, maxRequests } = this.#sizes;
+    const maxTokens = ranges.map(([start, end]) => bucket(end - start, maxBatchTokens));
+    const maxRows = bucket(samples, maxRequests);
+    const body = await this.#program(`pipeline ${id} ${maxTokens.join()} ${maxRows}`, () =>
+      pipelineCalls(this.#parts, slots, { maxTokens, maxRows }, this.#tickets),
+    );
+    if (samples === 0) return [body];
+    return [body, await this.#program(`logits ${maxRows}`, () => logitsCalls(this.#parts, maxRows))];
   }
 
   /** Slots of a pipeline, and the activation sets and ticket counters that it needs. */

@@ -13,7 +13,7 @@ import type { DenseBatch } from '../schedule/scheduler.ts';
 import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
 import { bucket, buckets } from './buckets.ts';
 import type { ModelConfig } from './config.ts';
-import { batchShape } from './lowerBatch.ts';
+import { batchShape, type BatchShape } from './lowerBatch.ts';
 import type { ModelFiles } from './modelFiles.ts';
 import { graphModelOf, operationGraph } from './graph/build.ts';
 import type { OperationGraph } from './graph.ts';
@@ -177,6 +177,12 @@ export class ModelRunner implements BatchRunner {
    */
   usePipelines(choose: PipelineChoice | undefined): void {
     this.#choose = choose ?? (() => undefined);
+  }
+
+  /** Builds the programs that batches of this make-up run through, when a pipeline is chosen for them. */
+  async compileFor(shape: BatchShape): Promise<void> {
+    const pipeline = this.#choose(shape);
+    if (pipeline && attendsTo(pipeline, shape)) await this.#pipelines.compileFor(pipeline, shape);
   }
 
   /** Builds the programs of every shape bucket, so that no request waits for a compiler. */
