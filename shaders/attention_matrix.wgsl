@@ -17,7 +17,6 @@
 // No subgroupAdd and the like here: NVIDIA drivers have crashed on modules that hold both kinds of operation.
 // All values are variables of their own (#for), not arrays: they must stay in registers.
 // justify: decode and prefill share all phases of a step, and matrices cannot be handed to functions.
-// justify: one loop, whose parts share a hundred named registers; cut up it would be longer and harder to follow.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;

@@ -3,7 +3,6 @@
  * outputs, KV slots outside every request NaN), then timed, decode by workgroups and prefill.
  *
  * justify: check and timing share their batches' layout; the check runs where no test framework is.
- * justify: checks and timings of one kernel, with the batches that both are made of.
  */
 import type { Device, TensorView } from '../../src/engine/device.ts';
 import { tensor, tensorBytes } from '../../src/engine/device.ts';
