@@ -10,7 +10,7 @@
 //
 // On software adapters SLOTS is 1: no barrier, no workgroup memory. There a load is what costs (every vector lane
 // loads for itself, some 40 instructions for 16 bytes, the same address or not), and no two lanes load the same.
-#if LANES != 1
+#if SUBGROUPS
 enable subgroups;
 #endif
 #include "attention_io.wgsl"

@@ -167,6 +167,7 @@ function lanesVariant(
       KV_WIDTH: chosen.kvWidth,
       WORKGROUP_SIZE: lanes * slots,
       LANES: lanes,
+      SUBGROUPS: lanes > 1 || together > 1,
       STEPS: Math.log2(lanes),
       PARTS: chosen.kvWidth === 8 ? 2 : 1,
       SLOTS: slots,
@@ -267,6 +268,7 @@ const TARGETS = [
   { software: false, subgroups: true, subgroupSize: { min: 8, max: 32 } },
 ];
 const SHAPES = [
+  { headDim: 8, group: 2, Q: 'f16', KV: 'f16', OUT: 'f16' },
   { headDim: 20, group: 1, Q: 'f32', KV: 'f32', OUT: 'f32' },
   { headDim: 30, group: 3, Q: 'f16', KV: 'f16', OUT: 'f16' },
   { headDim: 64, group: 4, Q: 'f32', KV: 'f16', OUT: 'f32' },
@@ -280,7 +282,13 @@ const limits = { maxWorkgroupBytes: WORKGROUP_BYTES, maxInvocations: 256 } as De
 
 export const variantDefines: Variant[] = TARGETS.flatMap(({ software, subgroups, subgroupSize }) =>
   SHAPES.flatMap(({ headDim, group, Q, KV, OUT }) =>
-    ([16, 128] as const).map((tile) => {
+    (
+      [
+        [16, 8],
+        [16, 64],
+        [128, 64],
+      ] as const
+    ).map(([tile, workgroups]) => {
       const target = {
         software,
         subgroupSize,
@@ -288,7 +296,7 @@ export const variantDefines: Variant[] = TARGETS.flatMap(({ software, subgroups,
         limits,
         defaultWorkgroups: 64,
       } as DeviceTarget;
-      const { shader, defines } = choose({ tile, headDim, group, kvType: KV, workgroups: 64 }, target);
+      const { shader, defines } = choose({ tile, headDim, group, kvType: KV, workgroups }, target);
       const shape = { Q, KV, OUT, HEAD_DIM: headDim, GROUP: group, PAGE_SIZE: 16, TILE: tile };
       return { shader, defines: { ...defines, ...shape, WINDOW: group === 4 } };
     }),
