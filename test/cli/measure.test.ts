@@ -47,18 +47,19 @@ describe('measure', () => {
       { streams: 4, promptTokens: 3, outputTokens: 20 },
       2,
     );
-    // A timer of 5 ms takes 5 ms or more; the machine may be busy, so only the fast side is tight.
-    expect(figures.streamRate).toBeLessThan(205);
-    expect(figures.totalRate).toBeLessThan(4 * 205);
+    // A timer of 5 ms fires after 4 whole milliseconds at the earliest (Node rounds); the machine may be busy, so only the
+    // fast side is tight.
+    expect(figures.streamRate).toBeLessThan(250);
+    expect(figures.totalRate).toBeLessThan(4 * 250);
     expect(figures.totalRate).toBeGreaterThan(figures.streamRate);
-    expect(figures.firstTokenP50).toBeGreaterThanOrEqual(4.9);
+    expect(figures.firstTokenP50).toBeGreaterThanOrEqual(4);
     expect(figures.gapP50).toBeLessThanOrEqual(figures.gapP99);
     expect(figures.runs).toBe(2);
     expect(requests).toHaveLength(4);
     for (const { submitted, firstToken, ended, tokens } of requests) {
       expect(tokens).toBe(20);
       expect(firstToken).toBeGreaterThan(submitted);
-      expect(ended - firstToken).toBeGreaterThanOrEqual(19 * 4.9);
+      expect(ended - firstToken).toBeGreaterThanOrEqual(19 * 4);
     }
   });
 
