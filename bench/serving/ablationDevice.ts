@@ -4,6 +4,7 @@ import type { ModelRunner } from '../../src/engine/model/runner.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import type { DenseBatch } from '../../src/engine/schedule/scheduler.ts';
 import { measureSteps, mixBatch, mixName, type BatchMix } from '../../src/engine/search/measure.ts';
+import { coreWorkgroups } from '../../src/engine/search/profile.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
 import { summarize } from '../../src/engine/trace/summary.ts';
@@ -15,7 +16,7 @@ import { onePeriod } from './ablationLayer.ts';
 import { batchSizes, type Ablation, type AblationOptions, type Variant } from './ablationTypes.ts';
 import { BenchError, usage } from './benchError.ts';
 import { mixRunner } from './mixes.ts';
-import { presetPipelines, readPipelines, runnerGraph } from './presetPipelines.ts';
+import { presetPipelines, readPipelines } from './presetPipelines.ts';
 import { profileHeader } from './traceFile.ts';
 
 /** What a device of that speed does in seconds. */
@@ -47,9 +48,9 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
     throw new BenchError(error.message, { cause: error });
   });
   const batch = usage(() => mixBatch(runner, mix));
-  const graph = runnerGraph(runner, model);
+  const graph = runner.graph(model);
   const pipelines = [
-    ...presetPipelines(graph, { tokens, decodeTokens: decode }, residentWorkgroups(target)),
+    ...presetPipelines(graph, { tokens, decodeTokens: decode }, coreWorkgroups(target)),
     ...usage(() => readPipelines(options.pipeline ?? [], graph)),
   ];
   print(`${model}, ${layers} layers on ${target.name}: ${mixName(mix)}, ${rounds} rounds`);
@@ -82,11 +83,6 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
     variants,
     trace: () => together(profiles, header),
   };
-}
-
-/** Workgroups of a joined dispatch: one for each core; products that are alone have more. */
-function residentWorkgroups({ kind, software, defaultWorkgroups }: Device['target']): number {
-  return software || kind === 'cpu' ? Math.max(2, defaultWorkgroups) : Math.round(defaultWorkgroups / 2);
 }
 
 interface Profile {

@@ -1,8 +1,6 @@
 /** The preset pipelines for a loaded model, and pipelines from files. */
 import { readFileSync } from 'node:fs';
 import type { OperationGraph } from '../../src/engine/model/graph.ts';
-import { graphModelOf, operationGraph } from '../../src/engine/model/graph/build.ts';
-import type { ModelRunner } from '../../src/engine/model/runner.ts';
 import { parsePipeline } from '../../src/engine/pipeline/json.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
@@ -15,19 +13,6 @@ export function presetPipelines(graph: OperationGraph, batch: BatchRows, workgro
     nanoBatchOnly(graph, batch, workgroups),
     overlap(graph, batch, workgroups),
   ];
-}
-
-/** The operations as this runner's device carries them out. */
-export function runnerGraph({ config, sizes, device }: ModelRunner, name: string): OperationGraph {
-  const { f16, subgroupMatrix } = device.target.features;
-  const matrices =
-    subgroupMatrix && f16 && sizes.types.activations === 'f16' && sizes.types.weights === 'f16';
-  return operationGraph(graphModelOf(config, name), {
-    ranks: 1,
-    elementBytes: sizes.types.weights === 'f16' ? 2 : 4,
-    merge: true,
-    activation: config.moe !== undefined || !matrices,
-  });
 }
 
 /** @throws Error for a file that cannot be read, or whose pipeline does not fit the model */
