@@ -16,6 +16,7 @@ import { mixName, randomizeKv, type BatchMix } from '../../src/engine/search/mea
 import type { Solver } from '../../src/engine/search/milp.ts';
 import { searchMix, type SearchResult } from '../../src/engine/search/search.ts';
 import {
+  parseTable,
   TABLE_FORMAT,
   TABLE_VERSION,
   tableKey,
@@ -128,6 +129,7 @@ async function searchDevice(options: SearchBenchOptions) {
       const folder = join(defaultCache(), 'pipelines');
       await mkdir(folder, { recursive: true });
       const file = join(folder, `${table.key}.json`);
+      table.entries.push(...entriesBefore(file, mixes));
       await writeFile(file, `${JSON.stringify(table, null, 1)}\n`);
       print(`saved ${file}: nanoflow serve takes it for this model on this device`);
     } else
@@ -135,6 +137,19 @@ async function searchDevice(options: SearchBenchOptions) {
     return { device: { kind: device.target.kind, name: device.target.name }, rows, table };
   } finally {
     device.destroy();
+  }
+}
+
+/** What an earlier search of the same subject kept for other mixes. */
+function entriesBefore(file: string, mixes: readonly BatchMix[]): PipelineEntry[] {
+  if (!existsSync(file)) return [];
+  const searched = new Set(mixes.map(mixName));
+  try {
+    return parseTable(readFileSync(file, 'utf8'), file).entries.filter(
+      ({ mix }) => !searched.has(mixName(mix)),
+    );
+  } catch {
+    return []; // made by another version: nothing to keep
   }
 }
 

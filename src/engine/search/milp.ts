@@ -6,8 +6,8 @@
  *   a[j,s] >= 0   part of that attention beside product j with share s;  a[j,s] <= y[j,s], sum_s y[j,s] <= 1, y binary
  *   t[j] >= G[j] + c sum_s a[j,s] A s / P(s)      work is conserved: what attention takes, the product lacks
  *   t[j] >= c sum_s a[j,s] A / P(s)               attention itself
- *   sum_j,s a[j,s] + alone = 1                    all of it is somewhere
- *   minimise sum t[j] + alone A
+ *   sum_j,s a[j,s] = 1                            all of it is somewhere; alone is what the plain order is for
+ *   minimise sum t[j]
  *
  * Products alone and everything that is not overlapped are constants of the boundary.
  */
@@ -67,8 +67,7 @@ function solveBoundary(
       interpolate(products.o, half.rows) +
       interpolate(small, half.rows) +
       half.prefill * profile.prefillRow;
-    const placed: string[] = [`alone${h}`];
-    objective.push(`${fixed(attention)} alone${h}`);
+    const placed: string[] = [];
     for (const name of PRODUCTS) {
       const t = `t_${name}_${h}`;
       const product = interpolate(products[name], half.rows);

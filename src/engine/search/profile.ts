@@ -8,13 +8,17 @@ import type { ModelRunner } from '../model/runner.ts';
 import { nonOverlap, overlap } from '../pipeline/presets.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
 import { mixBatch, type BatchMix } from './measure.ts';
-import { besideTime, type Point, type StageProfile } from './stageModel.ts';
+import { besideTime, halvesOf, interpolate, type Point, type Rows, type StageProfile } from './stageModel.ts';
 
 export interface ProfileOptions {
   /** Profiled runs of each batch; figures are medians. */
   runs?: number;
+  /** Of each batch: until nothing got faster for this long; 100 */
+  warmUpMs?: number;
   progress?: (done: number, all: number, what: string) => void;
 }
+
+const LONGEST_WARM_UP = 2000;
 
 /** Labels of a layer's calls (model/program.ts) by what they are profiled as. */
 const PRODUCTS = { kqv: 'qkv', o: 'o', up_gate: 'gate_up', down: 'down' } as const;
@@ -36,7 +40,7 @@ export function coreWorkgroups({
 export async function profileModel(
   runner: ModelRunner,
   mix: BatchMix,
-  { runs = 3, progress }: ProfileOptions = {},
+  { runs = 3, warmUpMs = 100, progress }: ProfileOptions = {},
 ): Promise<StageProfile> {
   const { device, config } = runner;
   if (!device.target.features.timestamps && device.target.kind !== 'cpu') {
@@ -55,17 +59,32 @@ export async function profileModel(
   const tell = (what: string): void => progress?.(++done, all, what);
 
   const layers = config.numLayers;
-  const of = async (batchMix: BatchMix, pipeline?: Pipeline): Promise<Map<string, number>> => {
+  const of = async (
+    batchMix: BatchMix,
+    pipeline?: Pipeline,
+    per: 'layer' | 'call' = 'layer',
+  ): Promise<Map<string, number>> => {
     const batch = mixBatch(runner, batchMix);
     runner.usePipelines(() => pipeline);
     try {
       await (await runner.launch(batch, [])).collect();
-      await runner.profileLast(); // drivers do much at the first one, and clocks rise
+      await warmUp();
       const seen: Map<string, number>[] = [];
-      for (let run = 0; run < runs; run++) seen.push(byOperation(await runner.profileLast(), layers));
+      for (let run = 0; run < runs; run++) seen.push(byOperation(await runner.profileLast(), layers, per));
       return medians(seen);
     } finally {
       runner.usePipelines(undefined);
+    }
+  };
+
+  /** Clocks take up to a second to rise after a pause: until nothing gets faster, as when steps are measured. */
+  const warmUp = async (): Promise<void> => {
+    let fastest = Infinity;
+    const started = performance.now();
+    for (let end = started + warmUpMs; performance.now() < end;) {
+      const time = (await runner.profileLast()).reduce((sum, { microseconds }) => sum + microseconds, 0);
+      if (time < 0.98 * fastest) end = Math.min(performance.now() + warmUpMs, started + LONGEST_WARM_UP);
+      fastest = Math.min(fastest, time);
     }
   };
 
@@ -117,18 +136,13 @@ export async function profileModel(
     const factors: number[] = [];
     for (const part of [0.4, 0.6]) {
       const attentionShare = Math.max(1, Math.round(part * workgroups));
-      const times = await of(mix, overlap(graph, rows, workgroups, { attentionShare, cut: 1 }));
+      // On no grid: the halves are those that the prediction is for.
+      const boundary = Math.ceil(tokens / 2);
+      const pipeline = overlap(graph, rows, workgroups, { boundary, attentionShare, cut: 1 });
+      const times = await of(mix, pipeline, 'call');
+      const expected = expectedBeside(table, rows, boundary, attentionShare / workgroups);
       for (const [label, us] of times) {
-        if (!/gate_up \| .*attention16/.test(label)) continue;
-        const boundary = Math.round(tokens / 2);
-        const attended = Math.max(mix.decode - boundary, Math.min(mix.decode, boundary)) * table.decodeRow;
-        const alone = besideTime(
-          table,
-          times.get('gate_up') ?? interpolated(table, boundary),
-          attended,
-          part,
-        );
-        if (alone > 0) factors.push(us / alone);
+        if (/gate_up \| .*attention16/.test(label) && expected > 0) factors.push(us / expected);
       }
       tell(`both, attention on ${attentionShare}`);
     }
@@ -137,21 +151,38 @@ export async function profileModel(
   }
 }
 
-function interpolated({ products }: StageProfile, rows: number): number {
-  const found = products.up_gate.find(([at]) => at >= rows);
-  return found ? found[1] : 0;
+/**
+ * us of a stage of up_gate beside all decode attention of the other nano-batch, without contention: the mean over the
+ * nano-batches that have such a stage, because their stages have the same label.
+ */
+export function expectedBeside(table: StageProfile, rows: Rows, boundary: number, share: number): number {
+  const halves = halvesOf(rows, boundary);
+  const times = halves.flatMap((half, at) => {
+    const { decode } = halves[1 - at];
+    if (decode === 0) return [];
+    const product = interpolate(table.products.up_gate, half.rows);
+    return [besideTime({ ...table, contention: 1 }, product, decode * table.decodeRow, share)];
+  });
+  return times.length > 0 ? times.reduce((a, b) => a + b, 0) / times.length : 0;
 }
 
-/** us of a layer, by label without the layer: the mean over layers. */
-function byOperation(timings: readonly CallTiming[], layers: number): Map<string, number> {
-  const sums = new Map<string, number>();
+/**
+ * us by label without the layer: of a layer, or of a call. A stage of a pipeline occurs once for each nano-batch and not
+ * at all in some layer at the edge, so what one takes is only known per call.
+ */
+export function byOperation(
+  timings: readonly CallTiming[],
+  layers: number,
+  per: 'layer' | 'call' = 'layer',
+): Map<string, number> {
+  const sums = new Map<string, { us: number; calls: number }>();
   for (const { label, microseconds } of timings) {
     if (!label.includes('layers.')) continue;
     const name = label.replaceAll(/layers\.\d+\./g, '');
-    sums.set(name, (sums.get(name) ?? 0) + microseconds);
+    const { us, calls } = sums.get(name) ?? { us: 0, calls: 0 };
+    sums.set(name, { us: us + microseconds, calls: calls + 1 });
   }
-  for (const [name, us] of sums) sums.set(name, us / layers);
-  return sums;
+  return new Map([...sums].map(([name, { us, calls }]) => [name, us / (per === 'layer' ? layers : calls)]));
 }
 
 function medians(runs: readonly Map<string, number>[]): Map<string, number> {

@@ -38,11 +38,14 @@ export interface SearchRow {
 export interface SearchResult {
   mix: BatchMix;
   rows: SearchRow[]; // plain order first
-  best: SearchRow; // the fastest measured
+  best: SearchRow; // the fastest measured, or the plain order where nothing is clearly faster
   profile: StageProfile;
   /** What each method found best by the model, us of a layer, and seconds it took. */
   methods: { name: 'descent' | 'milp'; microseconds: number; seconds: number }[];
 }
+
+/** Less than this is noise: two runs of the same order differ by as much. */
+const LEAST_GAIN = 1.01;
 
 /** @throws Error when the runner has no room for the mix. */
 export async function searchMix(
@@ -51,7 +54,7 @@ export async function searchMix(
   options: SearchOptions = {},
 ): Promise<SearchResult> {
   const rows = { tokens: mix.decode + mix.prefill, decodeTokens: mix.decode };
-  const { best = 2, grid = Math.max(16, Math.round(rows.tokens / 8)), progressOf } = options;
+  const { best: most = 2, grid = Math.max(16, Math.round(rows.tokens / 8)), progressOf } = options;
   const layers = runner.config.numLayers;
   const profile =
     options.profile ??
@@ -78,9 +81,10 @@ export async function searchMix(
     };
     preset(nonOverlap(graph, rows, workgroups));
     preset(nanoBatchOnly(graph, rows, workgroups));
+    preset(overlap(graph, rows, workgroups));
     if (rows.decodeTokens > 1 && workgroups > 1) {
       const add = (from: 'descent' | 'milp', found: readonly Scored[]): void => {
-        for (const { choice } of found.slice(0, best)) {
+        for (const { choice } of found.slice(0, most)) {
           const { boundary, attentionShare, cut } = choice;
           const name = `${from} ${boundary}/${attentionShare}/${cut.toFixed(2)}`;
           const pipeline = overlap(graph, rows, workgroups, { ...choice, name });
@@ -113,5 +117,6 @@ export async function searchMix(
     return { ...candidate, measured: median, gain: times[0].median / median };
   });
   const fastest = measured.reduce((a, b) => (b.measured < a.measured ? b : a));
-  return { mix, rows: measured, best: fastest, profile, methods };
+  const best = fastest.gain > LEAST_GAIN ? fastest : measured[0];
+  return { mix, rows: measured, best, profile, methods };
 }
