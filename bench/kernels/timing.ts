@@ -97,21 +97,6 @@ export async function timeCase(
   };
 }
 
-export async function timeCases(
-  device: Device,
-  cases: readonly TimedCase[],
-  options?: TimingOptions,
-  print: (line: string) => void = () => undefined,
-): Promise<TimingRow[]> {
-  const rows: TimingRow[] = [];
-  for (const timed of cases) {
-    const row = await timeCase(device, timed, options);
-    print(formatRow(row));
-    rows.push(row);
-  }
-  return rows;
-}
-
 /** "gemm 4096^3 f16     981.2 us   140.0 TFLOP/s   102.6 GB/s": columns line up for names up to 44 characters. */
 export function formatRow(row: TimingRow): string {
   const microseconds = `${row.microseconds.toFixed(row.microseconds < 100 ? 2 : 1)} us`;

@@ -1,7 +1,7 @@
 /** `nanoflow search`: the fastest pipeline for each make-up of batches, measured on a device or priced by the simulator. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname } from 'node:path';
 import packageJson from '../../package.json' with { type: 'json' };
 import { meanLengths, parseTrace } from '../../src/engine/device/sim/arrivals.ts';
 import { steadyMix } from '../../src/engine/device/sim/mix.ts';
@@ -23,7 +23,8 @@ import {
   type PipelineEntry,
   type PipelineTable,
 } from '../../src/engine/search/table.ts';
-import { defaultCache } from '../../src/hub/repo.ts';
+import { tableFile } from '../../src/engine/search/tableFileNode.ts';
+import { printPipeline } from '../../src/engine/pipeline/print.ts';
 import { formatTable } from '../../src/cli/table.ts';
 import { openDevice } from '../kernels/index.ts';
 import { BenchError, usage } from './benchError.ts';
@@ -126,9 +127,8 @@ async function searchDevice(options: SearchBenchOptions) {
       entries,
     };
     if (options.layers === undefined) {
-      const folder = join(defaultCache(), 'pipelines');
-      await mkdir(folder, { recursive: true });
-      const file = join(folder, `${table.key}.json`);
+      const file = tableFile(table.key);
+      await mkdir(dirname(file), { recursive: true });
       table.entries.push(...entriesBefore(file, mixes));
       await writeFile(file, `${JSON.stringify(table, null, 1)}\n`);
       print(`saved ${file}: nanoflow serve takes it for this model on this device`);
@@ -164,6 +164,8 @@ function printResult(result: SearchResult, print: (line: string) => void): void 
   ]);
   const head = ['candidate', 'from', 'layers, model ms', 'step, measured ms', 'gain'];
   for (const line of formatTable(head, rows).trimEnd().split('\n')) print(`  ${line}`);
+  const { pipeline } = result.best;
+  if (pipeline) for (const line of printPipeline(pipeline).trimEnd().split('\n')) print(`  ${line}`);
   for (const { name, microseconds, seconds } of result.methods) {
     print(`  ${name}: ${microseconds.toFixed(0)} us a layer by the model, found in ${seconds.toFixed(2)} s`);
   }
@@ -261,6 +263,7 @@ async function searchSim(options: SearchBenchOptions) {
     `${(rows[0].modelled / modelled).toFixed(3)}x`,
   ]);
   for (const line of formatTable(head, lines).trimEnd().split('\n')) print(line);
+  for (const line of printPipeline(kept.pipeline).trimEnd().split('\n')) print(line);
   print(`${tried} candidates in ${((performance.now() - started) / 1000).toFixed(1)} s`);
   return {
     device: { kind: 'sim', name: setup.system.name },

@@ -33,7 +33,6 @@ export type SpanClass = (typeof SPAN_CLASSES)[number];
 
 /** What a span waited for before it began. */
 export const CAUSES = ['none', 'dependency', 'budget', 'launch', 'host', 'link'] as const;
-export type Cause = (typeof CAUSES)[number];
 
 export const FLOW_KINDS = ['dep', 'token', 'kv'] as const;
 export type FlowKind = (typeof FLOW_KINDS)[number];

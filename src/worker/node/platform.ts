@@ -1,13 +1,12 @@
 /** The engine's host in Node. */
 import { readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { findNodeAdapters } from '../../engine/device/webgpu/gpu.node.ts';
 import { openModelDirectory } from '../../engine/model/modelFilesNode.ts';
 import { openModelUrl } from '../../engine/model/modelFilesWeb.ts';
 import type { Platform } from '../platform.ts';
 import packageJson from '../../../package.json' with { type: 'json' };
 import { tableKey } from '../../engine/search/table.ts';
+import { tableFile } from '../../engine/search/tableFileNode.ts';
 
 export const nodePlatform: Platform = {
   openModel: async (source) =>
@@ -16,9 +15,8 @@ export const nodePlatform: Platform = {
       : openModelUrl(source.url, { headers: source.headers }),
   readPipelines: async (subject, file) => {
     if (file !== undefined) return readFile(file, 'utf8');
-    const cache = process.env.NANOFLOW_CACHE ?? join(homedir(), '.cache', 'nanoflow');
     const key = tableKey({ ...subject, engineVersion: packageJson.version });
-    return readFile(join(cache, 'pipelines', `${key}.json`), 'utf8').catch(() => undefined);
+    return readFile(tableFile(key), 'utf8').catch(() => undefined);
   },
   findAdapters: () => findNodeAdapters(),
   fasterDeviceHint:
