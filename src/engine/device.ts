@@ -11,9 +11,9 @@ import type { ProgramCall } from './kernels/calls.ts';
 export type DeviceKind = 'webgpu' | 'cuda' | 'cpu' | 'sim';
 
 /** Storage types of tensors on a device. Arithmetic always accumulates in f32. */
-export type DType = 'f32' | 'f16' | 'u32';
+export type DType = 'f32' | 'f16' | 'bf16' | 'u32';
 
-export const DTYPE_BYTES: Record<DType, number> = { f32: 4, f16: 2, u32: 4 };
+export const DTYPE_BYTES: Record<DType, number> = { f32: 4, f16: 2, bf16: 2, u32: 4 };
 
 /** Memory on a device. Opaque: only the device that made it may look inside. */
 export interface DeviceBuffer {
