@@ -145,6 +145,7 @@ export interface TwinCase<K extends KernelName, T extends string> {
 const TOLERANCE = {
   f32: { absolute: 2e-5, relative: 2e-5 },
   f16: { absolute: 5e-4, relative: 1.2e-3 }, // half has 11 bits
+  bf16: { absolute: 4e-3, relative: 1e-2 }, // 8 bits
 };
 
 const registry: Partial<Record<KernelName, unknown>> = {};

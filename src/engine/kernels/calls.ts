@@ -80,6 +80,8 @@ export interface GemmCall extends CallBase {
   out: TensorView; // [capacity, ldc] f32 | f16
   outColumn: number; // 0 unless the weight is one piece of a larger tensor
   epilogue: 'none' | 'silu_mul';
+  /** Adds to what stands in `out` (f32; the residual stream) instead of replacing it. Devices of kind cuda and cpu only. */
+  add?: boolean;
   /**
    * [1] u32, zero when the call starts: tiles are drawn from this counter instead of dealt out, so the time is linear
    * in the workgroups whatever else runs on their cores. Only subgroup matrices use it; twins do not touch it.

@@ -14,6 +14,7 @@ import type { Variant } from './variants.ts';
 
 function launches(call: GemmCall, target: DeviceTarget): Launch[] {
   checkShapes(call);
+  if (call.add) throw new Error(`gemm "${call.label}": add is not there on WebGPU; use RmsNormCall.residual`);
   const variant = chooseGemm(
     {
       maxRows: call.maxRows,
@@ -44,8 +45,9 @@ function checkShapes(call: GemmCall): void {
   if (call.outColumn + columns > ldc) {
     fail(`columns ${call.outColumn}..${call.outColumn + columns} do not fit rows of ${ldc}`);
   }
+  if (call.add && (silu || call.out.dtype !== 'f32')) fail('add expects an f32 out and no epilogue');
   const { parts = 1 } = call;
-  if (parts > 1 && (silu || call.bias)) fail('a product in parts has no bias and no epilogue');
+  if (parts > 1 && (silu || call.bias || call.add)) fail('a product in parts has no bias and no epilogue');
   if (parts > 1 && call.out.shape.length !== 3)
     fail(`out has shape [${call.out.shape}], expected [parts, rows, columns]`);
   if (parts > 1 && call.out.shape[0] < parts)
@@ -71,7 +73,8 @@ function twin(call: GemmCall, memory: TwinMemory): void {
   }
   if (call.epilogue === 'none') {
     blockedGemm(a, starts, w, 0, n, k, (row, column, value) => {
-      out[(first + row) * ldc + call.outColumn + column] = bias ? value + bias[column] : value;
+      const at = (first + row) * ldc + call.outColumn + column;
+      out[at] = (call.add ? out[at] : 0) + value + (bias ? bias[column] : 0);
     });
     return;
   }
