@@ -124,6 +124,11 @@ export interface NativeAddon {
   /** Archive of the prebuilt modules (modules.ts reads it); empty when built without nvcc. */
   prebuilt(): Uint8Array;
   /** NVRTC: CUDA C++ to cubin. Rejects with the compiler's log. */
-  compile(source: string, name: string, headers: Record<string, string>, options: string[]): Promise<Uint8Array>;
+  compile(
+    source: string,
+    name: string,
+    headers: Record<string, string>,
+    options: string[],
+  ): Promise<Uint8Array>;
   Device: new (ordinal: number) => NativeDevice;
 }
