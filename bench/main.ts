@@ -9,7 +9,7 @@
  *   node bench.mjs search <shape> <layers> <mixes>   (mixes: 512x1024+512,... = decode x context + prefill)
  *   node bench.mjs host-time
  *   node bench.mjs fidelity
- * Environment: OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
+ * Environment: DEVICE (webgpu, cuda), OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
  */
 import { writeFileSync } from 'node:fs';
 import { runAttentionMatrix } from './kernels/attentionMatrix.ts';
@@ -24,7 +24,11 @@ import { runFidelityBench } from './sim/fidelity.ts';
 
 const [what, ...args] = process.argv.slice(2);
 const { OUT_FILE, TRACE_FILE: trace, FIGURE_FILE } = process.env;
-const common = { device: 'webgpu' as const, trace, print: (line: string): void => console.log(line) };
+const common = {
+  device: (process.env.DEVICE ?? 'webgpu') as 'cuda' | 'webgpu',
+  trace,
+  print: (line: string): void => console.log(line),
+};
 
 const benches: Record<string, () => Promise<object>> = {
   kernels: () => runKernelBench({ ...common, filter: args[0] }),

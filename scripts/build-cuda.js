@@ -85,8 +85,9 @@ async function prebuildModule() {
       rolldownOptions: { output: { entryFileNames: 'prebuild.mjs', codeSplitting: false } },
     },
   });
-  /** @type {typeof import('../src/engine/device/cuda/prebuild.ts')} */
-  return import(pathToFileURL(join(outDir, 'prebuild.mjs')).href);
+  return /** @type {Promise<typeof import('../src/engine/device/cuda/prebuild.ts')>} */ (
+    import(pathToFileURL(join(outDir, 'prebuild.mjs')).href)
+  );
 }
 
 /** Shapes of earlier cuda:aot runs and of this one. */
@@ -184,7 +185,7 @@ async function main() {
   const started = performance.now();
   console.log(`nvcc ${version}: ${jobs.length} kernels`);
   /** @type {import('../src/engine/device/cuda/prebuild.ts').PrebuiltImage[]} */
-  const images = new Array(jobs.length);
+  const images = [];
   let next = 0;
   let finished = 0;
   let compiled = 0;

@@ -29,8 +29,8 @@ export interface LoadOptions {
   pageSize?: number;
   /** Longest request (prompt + output) in tokens; default: the model's own limit, or what the KV cache can hold. */
   maxModelLen?: number;
-  /** Storage of weights and KV cache; auto: f16 on GPUs, f32 on the cpu device. */
-  storage?: 'auto' | 'f32' | 'f16';
+  /** Storage of weights and KV cache; auto: bf16 on cuda, f16 on other GPUs, f32 on the cpu device. */
+  storage?: 'auto' | 'f32' | 'f16' | 'bf16';
   /** The next step is launched before the last one's tokens are read (overlapped) or after; default: plain on cpu. */
   loop?: 'plain' | 'overlapped';
   /** Pipelines of nano-operations: those that `nanoflow search` kept (default), none, or those of this file. */
@@ -73,7 +73,7 @@ export interface ModelInfo {
   bosTokenId?: number;
   eosTokenIds: number[];
   hasChatTemplate: boolean;
-  storage: 'f32' | 'f16';
+  storage: 'f32' | 'f16' | 'bf16';
   weightBytes: number;
 }
 

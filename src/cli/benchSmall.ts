@@ -40,7 +40,7 @@ interface SmallBench {
   options?: (command: Command) => Command;
 }
 
-const REAL = ['auto', 'webgpu', 'cpu'] as const;
+const REAL = ['auto', 'cuda', 'webgpu', 'cpu'] as const;
 
 const benches: readonly SmallBench[] = [
   {

@@ -17,7 +17,7 @@ export interface EngineFlags {
   kvMemory?: number;
   maxModelLen?: number;
   pageSize?: number;
-  storage: 'auto' | 'f32' | 'f16';
+  storage: 'auto' | 'f32' | 'f16' | 'bf16';
   loop?: 'plain' | 'overlapped';
   pipelines: string;
   verbose?: boolean;
@@ -41,7 +41,7 @@ export function addEngineOptions(
     .option('--page-size <tokens>', 'tokens of one KV page', integer(1, 2 ** 16))
     .addOption(
       new Option('--storage <type>', 'numbers of weights and KV cache')
-        .choices(['auto', 'f32', 'f16'])
+        .choices(['auto', 'f32', 'f16', 'bf16'])
         .default('auto'),
     )
     .addOption(

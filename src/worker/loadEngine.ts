@@ -55,7 +55,7 @@ export const loadEngine: EngineLoader = async (options, context) => {
     const chosen = await chooseDevice(options.device, context.platform);
     try {
       step('device', 1, chosen.report.name);
-      const sizes = chooseSizes(config, chosen.device.target, options);
+      const sizes = chooseSizes(config, chosen.device.target, options, chosen.device.deviceMemory?.());
       const { runner, parameters } = await loadRunner(chosen, config, files, sizes, context);
       await loadPipelines(runner, chosen, options, context);
       const engine = new Engine(runner, text, {
@@ -105,7 +105,7 @@ async function loadRunner(
   { onProgress, signal }: LoadContext,
 ): Promise<{ runner: ModelRunner; parameters: number }> {
   let parameters = 0;
-  const storedBytes = sizes.types.weights === 'f16' ? 2 : 4;
+  const storedBytes = sizes.types.weights === 'f32' ? 4 : 2;
   const runner = await ModelRunner.load(device, config, files, sizes, {
     weights: ({ weight, loadedParameters, totalParameters }) => {
       signal.throwIfAborted();

@@ -12,6 +12,7 @@ import {
   operationCalls,
   outputParts,
   partsOf,
+  residualParts,
   type OutputParts,
   type Placement,
   type ProgramParts,
@@ -71,12 +72,13 @@ export function finalNormCall(
   range?: number,
 ): KernelCall {
   const { config, buffers, weights } = parts;
+  const { down } = residualParts(parts, count);
   return {
     ...base(parts, 'final_norm', { maxTokens: maxRows, range }),
     kernel: 'rms_norm',
     rows: 'logitRows',
     x: set.x,
-    residual: partsOf(set.y, parts.config.moe ? 1 : count.down),
+    residual: down > 0 ? partsOf(set.y, config.moe ? 1 : down) : undefined,
     weight: weights.whole('final_norm'),
     out: buffers.logitsNormed,
     epsilon: config.rmsNormEps,

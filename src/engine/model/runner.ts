@@ -23,6 +23,7 @@ import { attendsTo, PipelineSteps, SLOTS, type PipelineChoice, type PlannedStep 
 import { sampledTokens, type SampledToken } from './sampled.ts';
 import { longPromptRow, needsOwnRow, ropeTable } from './ropeTable.ts';
 import type { EngineSizes } from './sizes.ts';
+import { directLoad } from './weightFiles.ts';
 import { loadWeights, type LoadProgress } from './weights.ts';
 import { WeightStore } from './weightStore.ts';
 
@@ -111,6 +112,7 @@ export class ModelRunner implements BatchRunner {
         weights.write(spec, chunk);
       },
       (loaded) => progress.weights?.({ ...loaded, bytes: weights.bytes }),
+      directLoad(device, weights, sizes.types.weights),
     );
     const attentionWorkgroups = device.target.defaultWorkgroups;
     const attention = attentionCapacity({
@@ -133,8 +135,9 @@ export class ModelRunner implements BatchRunner {
       adjustments: Math.max(sizes.maxModelLen + 1024, 2 ** 18),
     });
     const { f16, subgroupMatrix } = device.target.features;
-    const matrices =
-      subgroupMatrix && f16 && sizes.types.activations === 'f16' && sizes.types.weights === 'f16';
+    const { activations, weights: stored } = sizes.types;
+    const matrices = subgroupMatrix && f16 && activations !== 'f32' && stored === activations;
+    const addsToStream = device.target.kind === 'cuda';
     const dynamic = config.rope.scaling.kind === 'dynamic';
     const ropeRows = sizes.maxModelLen + (dynamic ? sizes.maxBatchTokens : 0);
     const buffers = allocateBuffers(
@@ -147,13 +150,13 @@ export class ModelRunner implements BatchRunner {
         pages: sizes.pages,
         pageSize: sizes.pageSize,
         partialRows: Math.max(1, attention.partialRows),
-        parts: matrices ? MOST_PARTS : 1,
+        parts: matrices && !addsToStream ? MOST_PARTS : 1,
         ropeRows,
       },
       sizes.types,
     );
     device.write(buffers.ropeTable.buffer, 0, ropeTable(config, sizes.maxModelLen));
-    const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices };
+    const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices, addsToStream };
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
@@ -165,7 +168,7 @@ export class ModelRunner implements BatchRunner {
   graph(name: string = this.config.architecture): OperationGraph {
     return operationGraph(graphModelOf(this.config, name), {
       ranks: 1,
-      elementBytes: this.sizes.types.weights === 'f16' ? 2 : 4,
+      elementBytes: this.sizes.types.weights === 'f32' ? 4 : 2,
       merge: true,
       activation: !this.#parts.matrices || !activationCanFuse(this.#parts),
     });

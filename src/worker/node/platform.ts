@@ -1,6 +1,7 @@
 /** The engine's host in Node. */
 import { readFile } from 'node:fs/promises';
 import { findNodeAdapters } from '../../engine/device/webgpu/gpu.node.ts';
+import { findCudaDevices } from '../../engine/device/cuda/cudaDevice.ts';
 import { openModelDirectory } from '../../engine/model/modelFilesNode.ts';
 import { openModelUrl } from '../../engine/model/modelFilesWeb.ts';
 import type { Platform } from '../platform.ts';
@@ -19,6 +20,7 @@ export const nodePlatform: Platform = {
     return readFile(tableFile(key), 'utf8').catch(() => undefined);
   },
   findAdapters: () => findNodeAdapters(),
+  findCuda: async () => findCudaDevices(),
   fasterDeviceHint:
     process.platform === 'linux'
       ? 'for a faster device install a Vulkan driver: `sudo apt-get install libvulkan1 mesa-vulkan-drivers` (Debian 12: with `-t bookworm-backports`)'

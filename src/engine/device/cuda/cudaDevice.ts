@@ -11,6 +11,8 @@ import type {
   Device,
   DeviceBuffer,
   DeviceLostInfo,
+  DeviceMemory,
+  FilePart,
   TensorView,
 } from '../../device.ts';
 import { DeviceLostError } from '../../device.ts';
@@ -79,9 +81,25 @@ export async function createCudaDevice(options: CudaDeviceOptions = {}): Promise
     computeCapability: info.computeCapability,
     versions: `nvrtc ${nvrtc ?? 'none'}`,
     jit: process.env.NANOFLOW_CUDA_JIT !== 'off',
-    onLog: options.onLog ?? ((line) => console.error(line)),
+    onLog: options.onLog ?? ((line) => process.stderr.write(`${line}\n`)),
   });
   return new CudaDevice(addon, info, registry, modules, options);
+}
+
+/** The GPUs of this machine, each with a way to open it; `problem` says why there are none. */
+export function findCudaDevices(): {
+  devices: { name: string; open: () => Promise<CudaDevice> }[];
+  problem?: string;
+} {
+  try {
+    const { devices, problem } = loadAddon().probe();
+    return {
+      devices: devices.map(({ name, ordinal }) => ({ name, open: () => createCudaDevice({ ordinal }) })),
+      problem,
+    };
+  } catch (error) {
+    return { devices: [], problem: (error as Error).message };
+  }
 }
 
 export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['family']): CudaTarget {
@@ -148,7 +166,7 @@ export class CudaDevice implements Device {
   }
 
   /** Free and all bytes of the GPU's memory. */
-  memory(): { free: number; total: number } {
+  deviceMemory(): DeviceMemory {
     return this.#try(() => this.#native.memory());
   }
 
@@ -166,7 +184,7 @@ export class CudaDevice implements Device {
       address = this.#try(() => this.#native.allocate(Math.ceil(bytes / 16) * 16));
     } catch (error) {
       if (error instanceof DeviceLostError) throw error;
-      const { free } = this.memory();
+      const { free } = this.deviceMemory();
       throw new Error(
         `buffer "${label}": the GPU has no room for ${bytes} bytes (${free} are free): ${(error as Error).message}; ` +
           'lower --kv-memory or --max-batch-tokens',
@@ -215,7 +233,7 @@ export class CudaDevice implements Device {
    */
   async loadFile(
     path: string,
-    parts: readonly { buffer: DeviceBuffer; byteOffset: number; fileOffset: number; bytes: number }[],
+    parts: readonly FilePart[],
     progress: (bytes: number) => void = () => undefined,
   ): Promise<void> {
     this.#flush();
