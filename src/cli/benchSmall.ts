@@ -68,6 +68,24 @@ const benches: readonly SmallBench[] = [
         .option('--context <n>', 'KV tokens of each request', integer(1)),
   },
   {
+    name: 'offline',
+    description:
+      'total throughput in the steady state, as many requests as memory allows: a published shape with random weights',
+    file: 'serving/offline.ts',
+    run: 'runOfflineBench',
+    devices: REAL,
+    options: (command) =>
+      command
+        .option('--shape <name>', 'published shape', 'llama-3-8b')
+        .option('--layers <n>', 'fewer layers than the shape has', integer(1))
+        .option('--prompt-tokens <n>', 'length of the prompts', integer(1), 1024)
+        .option('--output-tokens <n>', 'tokens of each answer', integer(2), 512)
+        .option('--seconds <n>', 'length of the measured window', integer(1), 20)
+        .option('--warm-seconds <n>', 'time before it', integer(0), 5)
+        .option('--max-batch-tokens <n>', 'most tokens of one step', integer(1))
+        .option('--max-requests <n>', 'most requests at the same time', integer(1)),
+  },
+  {
     name: 'host-time',
     description: 'what the CPU does in an iteration: time to schedule, plan and deliver, by batch size',
     file: 'serving/hostTime.ts',

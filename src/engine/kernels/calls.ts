@@ -82,6 +82,8 @@ export interface GemmCall extends CallBase {
   epilogue: 'none' | 'silu_mul';
   /** Adds to what stands in `out` (f32; the residual stream) instead of replacing it. Devices of kind cuda and cpu only. */
   add?: boolean;
+  /** Which backend of the registry carries it out (device/cuda/gemm/registry.ts); default: the best that can. */
+  backend?: string;
   /**
    * [1] u32, zero when the call starts: tiles are drawn from this counter instead of dealt out, so the time is linear
    * in the workgroups whatever else runs on their cores. Only subgroup matrices use it; twins do not touch it.
