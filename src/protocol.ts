@@ -57,6 +57,14 @@ export interface DeviceCandidate {
   reason: string;
 }
 
+export interface KernelModule {
+  name: string; // "gemm_wgmma A=BF16 ..."
+  architecture: string; // "sm_90a"
+  /** Prebuilt into the addon, in the disk cache, or compiled when it is first needed. */
+  origin: 'aot' | 'disk' | 'jit';
+  bytes: number; // of machine code; 0 for jit
+}
+
 export interface DeviceReport extends DeviceCandidate {
   /** Better devices that were not taken, best first. */
   rejected: DeviceCandidate[];
@@ -212,6 +220,8 @@ export interface EngineApi {
   abort(id: string): void;
   stats(): EngineStats;
   devices(): Promise<DeviceCandidate[]>;
+  /** Kernels of the cuda device and where their machine code comes from; empty where there is no addon. */
+  kernelModules(): Promise<KernelModule[]>;
   shutdown(): Promise<void>;
 }
 

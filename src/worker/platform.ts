@@ -3,7 +3,7 @@ import type { Device } from '../engine/device.ts';
 import type { ModelFiles } from '../engine/model/modelFiles.ts';
 import type { TableSubject } from '../engine/search/table.ts';
 import type { AdapterSearch } from '../engine/device/webgpu/adapter.ts';
-import type { ModelSource } from '../protocol.ts';
+import type { KernelModule, ModelSource } from '../protocol.ts';
 
 /** NVIDIA GPUs that the CUDA addon can open, and what is missing where there are none. */
 export interface CudaSearch {
@@ -22,6 +22,8 @@ export interface Platform {
   findAdapters(): Promise<AdapterSearch>;
   /** Left out where no addon can be loaded: browsers. Never throws. */
   findCuda?(): Promise<CudaSearch>;
+  /** Kernels of the cuda device and where their code comes from. @throws Error when there is no addon. */
+  kernelModules?(): Promise<KernelModule[]>;
   /** One line for people whose only device is the CPU. */
   fasterDeviceHint: string;
   /** Lets waiting messages (submit, abort) in between two steps. */

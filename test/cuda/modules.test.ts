@@ -142,13 +142,21 @@ describe('modules', () => {
   it('are taken prebuilt where they fit, without a compiler and without the disk', async () => {
     const { origin, image } = await store([prebuilt({})]).image(module);
     expect([origin, text(image), compiled.length, readdirSync(folder).length]).toEqual(['aot', 'aot', 0, 0]);
+    expect(store([prebuilt({})]).origin(module)).toEqual({ origin: 'aot', bytes: 3 });
+    expect(store().origin(module)).toEqual({ origin: 'jit', bytes: 0 });
   });
 
   it('are compiled once, kept, and found by the next process', async () => {
     expect((await store().image(module)).origin).toBe('jit');
     const again = await store().image(module);
     expect([again.origin, text(again.image), compiled.length]).toEqual(['disk', 'jit 1', 1]);
-    expect(readdirSync(folder)).toEqual([expect.stringMatching(/^clear-sm_90a-[0-9a-f]{24}\.cubin$/)]);
+    const file = /^clear-sm_90a-[0-9a-f]{24}\.cubin/;
+    expect(readdirSync(folder)).toEqual([
+      expect.stringMatching(file),
+      expect.stringMatching(/\.cubin\.name$/),
+    ]);
+    expect(store().origin(module)).toEqual({ origin: 'disk', bytes: 5 });
+    expect(store().cached()).toEqual([[name, 5]]);
     expect(compiled[0]).toEqual(expect.arrayContaining(['-arch=sm_90a', '-DADD=1', '-DROWS=8']));
   });
 

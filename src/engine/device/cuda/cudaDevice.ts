@@ -20,6 +20,7 @@ import type { ProgramCall } from '../../kernels/calls.ts';
 import { checkRange } from '../checks.ts';
 import { loadAddon, nativeFolder } from './addon.ts';
 import { nativeSteps, type LaunchName } from './compileProgram.ts';
+import { CUDA_KERNELS } from './kernels/index.ts';
 import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
 import { kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
 import type { NativeAddon, NativeDevice, NativeDeviceInfo, NativeProgram } from './native.ts';
@@ -74,7 +75,7 @@ export async function createCudaDevice(options: CudaDeviceOptions = {}): Promise
       `cuda: ${info.name} has compute capability ${info.computeCapability / 10}, expected 8.0 or newer; use --device webgpu`,
     );
   }
-  const registry = options.registry ?? (await import('./kernels/index.ts')).CUDA_KERNELS;
+  const registry = options.registry ?? CUDA_KERNELS;
   const modules = new ModuleStore({
     addon,
     sources: kernelSources(`${nativeFolder()}/kernels`),
