@@ -30,6 +30,11 @@ interface CallBase {
    */
   invocations?: number;
   /**
+   * Shares its cores with another call of the same joined one (Stage.colocated): the host leaves registers and memory of
+   * each core free, the guest makes do with them. Devices without such variants ignore it.
+   */
+  residency?: 'host' | 'guest';
+  /**
    * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
    * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
    */
