@@ -19,7 +19,14 @@ import { DeviceLostError } from '../../device.ts';
 import type { ProgramCall } from '../../kernels/calls.ts';
 import { checkRange } from '../checks.ts';
 import { loadAddon, nativeFolder } from './addon.ts';
-import { nativeSteps, type LaunchName } from './compileProgram.ts';
+import {
+  nativeLaunchSteps,
+  nativeSteps,
+  type CompileHost,
+  type LaunchLane,
+  type LaunchName,
+  type NativeSteps,
+} from './compileProgram.ts';
 import { CUDA_KERNELS } from './kernels/index.ts';
 import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
 import { kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
@@ -103,7 +110,11 @@ export function findCudaDevices(): {
   }
 }
 
-export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['family']): CudaTarget {
+export function cudaTarget(
+  info: NativeDeviceInfo,
+  family?: CudaTarget['cuda']['family'],
+  cublasLt?: number,
+): CudaTarget {
   return {
     kind: 'cuda',
     name: info.name,
@@ -121,6 +132,7 @@ export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['
     },
     defaultWorkgroups: info.multiprocessors,
     cuda: {
+      cublasLt,
       computeCapability: info.computeCapability,
       family: family ?? (info.computeCapability === 90 ? 'hopper' : 'portable'),
       multiprocessors: info.multiprocessors,
@@ -128,6 +140,11 @@ export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['
       l2Bytes: info.l2Bytes,
     },
   };
+}
+
+/** The entry point has the name of the file. */
+function entryOf({ source }: CudaLaunch): string {
+  return source.slice(source.lastIndexOf('/') + 1);
 }
 
 export class CudaDevice implements Device {
@@ -162,7 +179,7 @@ export class CudaDevice implements Device {
     this.#registry = registry;
     this.#modules = modules;
     this.#graphs = graphs;
-    this.target = cudaTarget(info, family);
+    this.target = cudaTarget(info, family, addon.probe().cublasLt);
     this.lost = new Promise((resolve) => (this.#reportLost = resolve));
   }
 
@@ -257,16 +274,25 @@ export class CudaDevice implements Device {
     onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram> {
     this.#check();
-    const { steps, names } = await nativeSteps(
-      {
-        target: this.target,
-        registry: this.#registry,
-        address: (view, use) => this.#address(view, use),
-        kernel: (launch, report) => this.#kernel(launch, report),
-      },
-      calls,
-      onCompile,
-    );
+    return this.#program(label, calls, await nativeSteps(this.#host, calls, onCompile));
+  }
+
+  /** A program of launches that no call stands for: steps in order, the lanes of a step side by side. For benches. */
+  async compileLaunches(label: string, steps: readonly (readonly LaunchLane[])[]): Promise<CompiledProgram> {
+    this.#check();
+    return this.#program(label, [], await nativeLaunchSteps(this.#host, steps));
+  }
+
+  get #host(): CompileHost {
+    return {
+      target: this.target,
+      registry: this.#registry,
+      address: (view, use) => this.#address(view, use),
+      kernel: (launch, report) => this.#kernel(launch, report),
+    };
+  }
+
+  #program(label: string, calls: readonly ProgramCall[], { steps, names }: NativeSteps): CompiledProgram {
     const native = this.#try(() => this.#native.createProgram(steps, this.#graphs));
     const program: CudaProgram = {
       label,
@@ -344,12 +370,12 @@ export class CudaDevice implements Device {
     let loaded = await this.#modules.image(launch);
     let kernel;
     try {
-      kernel = this.#try(() => this.#native.loadKernel(loaded.image, launch.source));
+      kernel = this.#try(() => this.#native.loadKernel(loaded.image, entryOf(launch)));
     } catch (error) {
       if (loaded.origin !== 'disk' || error instanceof DeviceLostError) throw error;
       // A broken file in the cache: build it again.
       loaded = await this.#modules.image(launch, loaded.file);
-      kernel = this.#try(() => this.#native.loadKernel(loaded.image, launch.source));
+      kernel = this.#try(() => this.#native.loadKernel(loaded.image, entryOf(launch)));
     }
     const milliseconds = performance.now() - started;
     const { registers, localBytes } = kernel;

@@ -184,7 +184,7 @@ export class ModuleStore {
 
   #key(name: string, hash: string): string {
     const digest = createHash('sha256').update([name, hash, this.#arch, this.#options.versions].join('\n'));
-    return `${name.split(' ')[0]}-${this.#arch}-${digest.digest('hex').slice(0, 24)}.cubin`;
+    return `${name.split(' ')[0].replaceAll('/', '-')}-${this.#arch}-${digest.digest('hex').slice(0, 24)}.cubin`;
   }
 
   /** Compiles while holding the kernel's lock; whoever waited for the lock finds the result on disk. */
