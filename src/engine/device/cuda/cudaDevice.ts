@@ -27,6 +27,7 @@ import {
   type LaunchName,
   type NativeSteps,
 } from './compileProgram.ts';
+import type { GemmPolicy } from './gemm/registry.ts';
 import { CUDA_KERNELS } from './kernels/index.ts';
 import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
 import { kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
@@ -150,6 +151,8 @@ function entryOf({ source }: CudaLaunch): string {
 export class CudaDevice implements Device {
   readonly target: CudaTarget;
   readonly lost: Promise<DeviceLostInfo>;
+  /** Version of the driver: 13000 = CUDA 13.0. */
+  readonly driver: number;
   /** Bytes of all buffers that were created and not yet destroyed. */
   allocatedBytes = 0;
 
@@ -179,13 +182,20 @@ export class CudaDevice implements Device {
     this.#registry = registry;
     this.#modules = modules;
     this.#graphs = graphs;
-    this.target = cudaTarget(info, family, addon.probe().cublasLt);
+    const { driver = 0, cublasLt } = addon.probe();
+    this.driver = driver;
+    this.target = cudaTarget(info, family, cublasLt);
     this.lost = new Promise((resolve) => (this.#reportLost = resolve));
   }
 
   /** Free and all bytes of the GPU's memory. */
   deviceMemory(): DeviceMemory {
     return this.#try(() => this.#native.memory());
+  }
+
+  /** Which backends carry out the products of programs that are compiled from now on. */
+  useProducts(policy: GemmPolicy): void {
+    this.target.cuda.gemm = policy;
   }
 
   /** Kernels that programs of this device use. */
