@@ -35,6 +35,15 @@ export interface LoadOptions {
   loop?: 'plain' | 'overlapped';
   /** Pipelines of nano-operations: those that `nanoflow search` kept (default), none, or those of this file. */
   pipelines?: 'auto' | 'none' | { file: string };
+  /** Matrix products on the cuda device. */
+  gemm?: {
+    /** The backend that is asked first: wgmma, portable, cublaslt. */
+    backend?: string;
+    /** Times the candidates for this model's products and keeps the table; else a kept one is used. */
+    autotune?: boolean;
+    /** Operations that are not tuned: qkv, o, gate_up, down, lm_head. */
+    skipOps?: string[];
+  };
   /** Requests that may wait; one more is refused with `queue_full`. */
   maxQueuedRequests?: number;
   /** Prompt tokens that may wait altogether. */
@@ -55,6 +64,14 @@ export interface DeviceCandidate {
   name: string;
   /** A person can read it: why it was taken, or why it was not. */
   reason: string;
+}
+
+export interface KernelModule {
+  name: string; // "gemm_wgmma A=BF16 ..."
+  architecture: string; // "sm_90a"
+  /** Prebuilt into the addon, in the disk cache, or compiled when it is first needed. */
+  origin: 'aot' | 'disk' | 'jit';
+  bytes: number; // of machine code; 0 for jit
 }
 
 export interface DeviceReport extends DeviceCandidate {
@@ -212,6 +229,8 @@ export interface EngineApi {
   abort(id: string): void;
   stats(): EngineStats;
   devices(): Promise<DeviceCandidate[]>;
+  /** Kernels of the cuda device and where their machine code comes from; empty where there is no addon. */
+  kernelModules(): Promise<KernelModule[]>;
   shutdown(): Promise<void>;
 }
 

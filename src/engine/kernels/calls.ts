@@ -30,6 +30,11 @@ interface CallBase {
    */
   invocations?: number;
   /**
+   * Shares its cores with another call of the same joined one (Stage.colocated): the host leaves registers and memory of
+   * each core free, the guest makes do with them. Devices without such variants ignore it.
+   */
+  residency?: 'host' | 'guest';
+  /**
    * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
    * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
    */
@@ -82,6 +87,8 @@ export interface GemmCall extends CallBase {
   epilogue: 'none' | 'silu_mul';
   /** Adds to what stands in `out` (f32; the residual stream) instead of replacing it. Devices of kind cuda and cpu only. */
   add?: boolean;
+  /** Which backend of the registry carries it out (device/cuda/gemm/registry.ts); default: the best that can. */
+  backend?: string;
   /**
    * [1] u32, zero when the call starts: tiles are drawn from this counter instead of dealt out, so the time is linear
    * in the workgroups whatever else runs on their cores. Only subgroup matrices use it; twins do not touch it.

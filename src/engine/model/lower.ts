@@ -197,7 +197,10 @@ export function pipelineCalls(
         return callsOf(nano, layer + offset, everything, resident);
       });
       if (apart) calls.push(...lists.flat());
-      else calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
+      else
+        calls.push(
+          ...rounds(lists.map(stage.colocated ? withResidency : same), parts.matrices ? ticket : undefined),
+        );
     }
   }
   slots.groups.forEach((group, at) => {
@@ -235,6 +238,15 @@ function attentionSlot(slots: PipelineSlots, { operation, range }: NanoOperation
 
 function membersIn(stage: Stage, layer: number, numLayers: number): Stage['members'] {
   return stage.members.filter(({ layer: offset }) => layer + offset >= 0 && layer + offset < numLayers);
+}
+
+function same(calls: KernelCall[]): KernelCall[] {
+  return calls;
+}
+
+/** Products are the hosts of co-located stages, what waits for memory is their guest. */
+function withResidency(calls: KernelCall[]): KernelCall[] {
+  return calls.map((call) => ({ ...call, residency: call.kernel === 'gemm' ? 'host' : 'guest' }));
 }
 
 /** Members with several calls (weights in pieces) take several rounds; the calls of a round run side by side. */

@@ -3,7 +3,7 @@
  * text and events.
  */
 import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
-import type { ProgramCall } from '../kernels/calls.ts';
+import type { GemmCall, ProgramCall } from '../kernels/calls.ts';
 import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
 import { usedRanges, writeBatch, type PlannedRequest } from '../plan/batchMeta.ts';
@@ -273,6 +273,16 @@ export class ModelRunner implements BatchRunner {
         return [body, await this.#head(bucket(batch.samples, sizes.maxRequests), shape.maxTokens)];
       },
     };
+  }
+
+  /** The products of a program for so many rows, head included: what an autotuner times. */
+  products(rows: number): GemmCall[] {
+    const maxTokens = Math.min(rows, this.sizes.maxBatchTokens);
+    const calls = [
+      ...bodyCalls(this.#parts, { maxTokens, tile128: false, merge: false }),
+      ...headCalls(this.#parts, Math.min(maxTokens, this.sizes.maxRequests), maxTokens),
+    ];
+    return calls.filter((call) => call.kernel === 'gemm');
   }
 
   /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */

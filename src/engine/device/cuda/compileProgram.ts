@@ -39,6 +39,52 @@ export interface NativeSteps {
   names: LaunchName[];
 }
 
+/** Launches of one lane, for benches that bring their own. */
+export interface LaunchLane {
+  label: string;
+  launches: readonly CudaLaunch[];
+  /** SMs of the green context that it runs in; default the whole GPU. */
+  multiprocessors?: number;
+}
+
+/** As nativeSteps(), for launches that no call stands for: steps one after the other, the lanes of a step side by side. */
+export async function nativeLaunchSteps(
+  host: CompileHost,
+  steps: readonly (readonly LaunchLane[])[],
+): Promise<NativeSteps> {
+  const names: LaunchName[] = [];
+  const made: NativeStep[] = [];
+  for (const [callIndex, lanes] of steps.entries()) {
+    const step: NativeStep = [];
+    for (const { label, launches, multiprocessors = 0 } of lanes) {
+      step.push({ multiprocessors, launches: await laneLaunches(host, launches, label, callIndex, names) });
+    }
+    made.push(step);
+  }
+  return { steps: made, names };
+}
+
+async function laneLaunches(
+  host: CompileHost,
+  launches: readonly CudaLaunch[],
+  label: string,
+  callIndex: number,
+  names: LaunchName[],
+  onCompile?: (event: CompileEvent) => void,
+): Promise<NativeLane['launches']> {
+  const made: NativeLane['launches'] = [];
+  for (const launch of launches) {
+    check(launch, label, host.target);
+    names.push({ callIndex, kernel: `${launch.source} ${launch.variant}`.trim(), label });
+    made.push(
+      launch.product
+        ? { product: nativeProduct(host, launch.product, label) }
+        : await nativeLaunch(host, launch, label, onCompile),
+    );
+  }
+  return made;
+}
+
 /** @throws Error naming the call for anything that the GPU could not run. */
 export async function nativeSteps(
   host: CompileHost,
@@ -46,26 +92,18 @@ export async function nativeSteps(
   onCompile?: (event: CompileEvent) => void,
 ): Promise<NativeSteps> {
   const names: LaunchName[] = [];
-  const lane = async (call: KernelCall, callIndex: number, multiprocessors: number): Promise<NativeLane> => {
-    const launches: NativeLane['launches'] = [];
-    for (const launch of launchesOf(host, call)) {
-      names.push({ callIndex, kernel: `${launch.source} ${launch.variant}`.trim(), label: call.label });
-      launches.push(
-        launch.product
-          ? { product: nativeProduct(host, launch.product, call.label) }
-          : await nativeLaunch(host, launch, call.label, onCompile),
-      );
-    }
-    return { multiprocessors, launches };
-  };
+  const lane = async (call: KernelCall, callIndex: number): Promise<NativeLane> => ({
+    multiprocessors: 0,
+    launches: await laneLaunches(host, launchesOf(host, call), call.label, callIndex, names, onCompile),
+  });
   const steps: NativeStep[] = [];
   for (const [callIndex, call] of calls.entries()) {
     if (call.kernel === 'joined') {
       const lanes: NativeLane[] = [];
-      for (const part of call.parts) lanes.push(await lane(part, callIndex, 0));
+      for (const part of call.parts) lanes.push(await lane(part, callIndex));
       steps.push(lanes);
     } else {
-      const made = await lane(call, callIndex, 0);
+      const made = await lane(call, callIndex);
       // Calls one after the other make one lane.
       const last = steps.at(-1);
       if (last?.length === 1) last[0].launches.push(...made.launches);
@@ -78,9 +116,7 @@ export async function nativeSteps(
 function launchesOf({ registry, target }: CompileHost, call: KernelCall): CudaLaunch[] {
   const kernel = registry[call.kernel] as CudaKernel<KernelCall['kernel']> | undefined;
   if (!kernel) throw new Error(`call "${call.label}": no kernel "${call.kernel}" in this device's registry`);
-  const launches = kernel.launches(call, target);
-  for (const launch of launches) check(launch, call.label, target);
-  return launches;
+  return kernel.launches(call, target);
 }
 
 const MOST_CTAS = 2 ** 31 - 1;

@@ -7,6 +7,7 @@
  */
 import type { DeviceTarget, DType, TensorView } from '../../device.ts';
 import type { CallOf, KernelName } from '../../kernels/calls.ts';
+import type { GemmPolicy } from './gemm/registry.ts';
 
 /** Facts of an NVIDIA GPU that choosers look at, besides those of every device. */
 export interface CudaTarget extends DeviceTarget {
@@ -20,6 +21,9 @@ export interface CudaTarget extends DeviceTarget {
     /** Dynamic shared memory that one CTA may ask for, bytes. */
     sharedBytesPerCta: number;
     l2Bytes: number;
+    /** Version of cuBLASLt, where it is installed. */
+    cublasLt?: number;
+    gemm?: GemmPolicy;
   };
 }
 

@@ -140,6 +140,33 @@ export class ModuleStore {
     return result;
   }
 
+  /** Where the code of a module would come from now, and its bytes. */
+  origin(module: CudaModule): { origin: ModuleOrigin; bytes: number } {
+    const name = moduleName(module);
+    const hash = this.#hash(module.source);
+    const prebuilt = this.#archive.find(name, hash, this.#options.computeCapability);
+    if (prebuilt) return { origin: 'aot', bytes: prebuilt.length };
+    const cached = readIfThere(join(this.#folder, this.#key(name, hash)));
+    return cached ? { origin: 'disk', bytes: cached.length } : { origin: 'jit', bytes: 0 };
+  }
+
+  /** Kernels in the disk cache, of any version: [name, bytes]. */
+  cached(): [name: string, bytes: number][] {
+    let files: string[];
+    try {
+      files = readdirSync(this.#folder);
+    } catch {
+      return [];
+    }
+    return files
+      .filter((file) => file.endsWith('.cubin') && file.includes(`-${this.#arch}-`))
+      .flatMap((file) => {
+        const name = readIfThere(join(this.#folder, `${file}.name`));
+        const image = readIfThere(join(this.#folder, file));
+        return name && image ? [[new TextDecoder().decode(name), image.length] as [string, number]] : [];
+      });
+  }
+
   /** Why a kernel is not prebuilt. */
   #reason(name: string, hash: string): string {
     if (this.#archive.modules === 0) return 'this addon has no prebuilt kernels';
@@ -157,7 +184,7 @@ export class ModuleStore {
 
   #key(name: string, hash: string): string {
     const digest = createHash('sha256').update([name, hash, this.#arch, this.#options.versions].join('\n'));
-    return `${name.split(' ')[0]}-${this.#arch}-${digest.digest('hex').slice(0, 24)}.cubin`;
+    return `${name.split(' ')[0].replaceAll('/', '-')}-${this.#arch}-${digest.digest('hex').slice(0, 24)}.cubin`;
   }
 
   /** Compiles while holding the kernel's lock; whoever waited for the lock finds the result on disk. */
@@ -195,6 +222,7 @@ export class ModuleStore {
       const partial = `${file}.${process.pid}.partial`;
       try {
         writeFileSync(partial, image);
+        writeFileSync(`${file}.name`, name);
         renameSync(partial, file);
       } catch {
         rmSync(partial, { force: true }); // a full disk costs the cache, not the run

@@ -1,0 +1,5 @@
+/** The GEMM backends there are. A new one is one entry here. */
+import { cublasLt } from './cublaslt.ts';
+import type { GemmBackend } from './registry.ts';
+
+export const GEMM_BACKENDS: readonly GemmBackend[] = [cublasLt];
