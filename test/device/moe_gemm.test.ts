@@ -11,6 +11,7 @@ import {
   seededRandom,
   type Random,
 } from './harness.ts';
+import { onlyOnCuda, onlyOnWebgpu } from './testDevice.ts';
 import { PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
 
 /** A random routing of tokens [before, before + tokens): slotSource (slots sorted by expert, token order within one) and expertStart. */
@@ -38,6 +39,7 @@ async function compare(
   types: (typeof TYPES)[number],
   tokens: number,
   budgets: readonly (number | undefined)[],
+  maxRows = 1,
 ): Promise<void> {
   const [aType, wType, outType] = types;
   const experts = randomInt(next, 3, 6);
@@ -64,7 +66,7 @@ async function compare(
     },
     call: ({ a, w, slotSource, expertStart, out }) => ({
       kernel: 'moe_gemm' as const,
-      maxRows: Math.max(1, tokens * topK),
+      maxRows: Math.max(maxRows, tokens * topK),
       gather,
       topK,
       a,
@@ -82,7 +84,8 @@ async function compare(
 
 describe('moe_gemm', () => {
   PORTABLE.forEach((forced, index) => {
-    it(forced.name, { timeout: 120_000 }, async () => {
+    it(forced.name, { timeout: 120_000 }, async (context) => {
+      onlyOnWebgpu(context, 'a WGSL variant');
       const next = seededRandom(500 + index);
       const barriers = forced.variant.kind === 'tile' || forced.variant.kind === 'few';
       const budgets = barriers ? [1, 5] : [undefined, 1, 7, 1000];
@@ -99,5 +102,19 @@ describe('moe_gemm', () => {
         await compare({ kStep: 1 }, next, gather, TYPES[0], tokens, budgets);
       for (const tokens of [3, 24]) await compare({ kStep: 8 }, next, gather, TYPES[2], tokens, budgets);
     });
+  }
+
+  for (const types of TYPES) {
+    for (const maxRows of [1, 60, 5000]) {
+      it(`cuda, for up to ${maxRows} slots: ${types.join(' ')}`, async (context) => {
+        onlyOnCuda(context, 'tiles of the cuda kernels');
+        const next = seededRandom(maxRows);
+        for (const kStep of [1, 8, 64]) {
+          for (const gather of ['token', 'slot'] as const) {
+            await compare({ kStep }, next, gather, types, randomInt(next, 1, 150), [undefined, 3], maxRows);
+          }
+        }
+      });
+    }
   }
 });
