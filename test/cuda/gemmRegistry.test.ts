@@ -54,6 +54,7 @@ const backend = (name: string, priority: number, more: Partial<GemmBackend> = {}
   canImplement: () => undefined,
   tactics: () => ['a', 'b'],
   launches: () => [],
+  prebuilt: () => [],
   ...more,
 });
 

@@ -10,6 +10,7 @@ import type { GemmCall, KernelCall, ProgramCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
+import { streamCalls } from './lowerStreams.ts';
 import { embedCalls, finalNormCall } from './plainProgram.ts';
 import {
   activationCanFuse,
@@ -182,7 +183,24 @@ export function pipelineCalls(
       workgroups: everything ? attention?.lists : workgroups,
     });
   };
-  for (let layer = -1; layer < numLayers; layer++) {
+  if (parts.streams) {
+    const onStreams = streamCalls(pipeline, numLayers, (nano, layer, workgroups) => {
+      const slot = attentionSlot(slots, nano);
+      const attention = isAttention(nano) ? slots.attention[slot] : undefined;
+      return operationCalls(parts, nano.operation, layer, {
+        ...placed(nano.range),
+        slot: slot >= 0 ? slot : undefined,
+        tile: attention?.tile,
+        fused,
+        workgroups:
+          attention && workgroups !== undefined
+            ? Math.min(workgroups, attention.lists)
+            : (attention?.lists ?? workgroups),
+      });
+    });
+    calls.push(...onStreams);
+  }
+  for (let layer = -1; layer < numLayers && !parts.streams; layer++) {
     for (const stage of pipeline.stages) {
       const members = membersIn(stage, layer, numLayers);
       const all = (kind: readonly OperationName[]): boolean =>

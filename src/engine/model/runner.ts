@@ -156,7 +156,16 @@ export class ModelRunner implements BatchRunner {
       sizes.types,
     );
     device.write(buffers.ropeTable.buffer, 0, ropeTable(config, sizes.maxModelLen));
-    const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices, addsToStream };
+    const parts: ProgramParts = {
+      config,
+      weights,
+      buffers,
+      layout,
+      attentionWorkgroups,
+      matrices,
+      addsToStream,
+      streams: addsToStream,
+    };
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 

@@ -56,7 +56,7 @@ function colocatedChoices(
   rows: Rows,
   grid: number,
 ): (Pick<OverlapChoice, 'boundary' | 'cut'> & { name: string })[] {
-  const wanted = [rows.tokens / 2, (rows.decodeTokens + rows.tokens) / 2, rows.tokens * 0.4];
+  const wanted = [rows.decodeTokens, rows.decodeTokens / 2, rows.tokens / 2];
   const all = boundaries(rows, grid);
   const near = (at: number): number => all.reduce((a, b) => (Math.abs(b - at) < Math.abs(a - at) ? b : a));
   return [...new Set(wanted.map(near))].flatMap((boundary) =>

@@ -20,12 +20,12 @@ import type { ProgramCall } from '../../kernels/calls.ts';
 import { checkRange } from '../checks.ts';
 import { loadAddon, nativeFolder } from './addon.ts';
 import {
-  nativeLaunchSteps,
-  nativeSteps,
+  launchSteps,
+  programLaunches,
   type CompileHost,
   type LaunchLane,
   type LaunchName,
-  type NativeSteps,
+  type NativeList,
 } from './compileProgram.ts';
 import type { GemmPolicy } from './gemm/registry.ts';
 import { CUDA_KERNELS } from './kernels/index.ts';
@@ -284,13 +284,13 @@ export class CudaDevice implements Device {
     onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram> {
     this.#check();
-    return this.#program(label, calls, await nativeSteps(this.#host, calls, onCompile));
+    return this.#program(label, calls, await programLaunches(this.#host, calls, onCompile));
   }
 
   /** A program of launches that no call stands for: steps in order, the lanes of a step side by side. For benches. */
   async compileLaunches(label: string, steps: readonly (readonly LaunchLane[])[]): Promise<CompiledProgram> {
     this.#check();
-    return this.#program(label, [], await nativeLaunchSteps(this.#host, steps));
+    return this.#program(label, [], await launchSteps(this.#host, steps));
   }
 
   get #host(): CompileHost {
@@ -302,8 +302,8 @@ export class CudaDevice implements Device {
     };
   }
 
-  #program(label: string, calls: readonly ProgramCall[], { steps, names }: NativeSteps): CompiledProgram {
-    const native = this.#try(() => this.#native.createProgram(steps, this.#graphs));
+  #program(label: string, calls: readonly ProgramCall[], { launches, names }: NativeList): CompiledProgram {
+    const native = this.#try(() => this.#native.createProgram(launches, this.#graphs));
     const program: CudaProgram = {
       label,
       calls,
