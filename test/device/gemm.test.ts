@@ -13,10 +13,10 @@ import {
   type TwinCase,
 } from './harness.ts';
 import { onlyOnCuda, onlyOnWebgpu } from './testDevice.ts';
-import { PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
+import { HALF_IN, PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
 
 interface Options {
-  types: (typeof TYPES)[number];
+  types: (typeof TYPES)[number] | typeof HALF_IN;
   silu: boolean;
   rows: number;
   /** Output columns and rows may start at odd elements. */
@@ -27,6 +27,7 @@ interface Options {
   deep?: number;
   columns?: number;
   maxRows?: number;
+  multiprocessors?: number;
   budgets: readonly (number | undefined)[];
 }
 
@@ -67,6 +68,7 @@ async function compare(
       epilogue: silu ? ('silu_mul' as const) : ('none' as const),
     }),
     tolerance: TOLERANCE[outType],
+    multiprocessors: options.multiprocessors,
     budgets: options.budgets,
     seed: randomInt(next, 1, 1e6),
   };
@@ -116,26 +118,27 @@ describe('gemm', () => {
     });
   }
 
-  // On cuda the chooser goes by the rows and columns of the call: every tile of both families gets some of these.
-  for (const types of TYPES) {
+  // On cuda the chooser goes by rows, columns and the GPU's size: every tile of both families gets some of these.
+  for (const types of [...TYPES, HALF_IN]) {
     for (const maxRows of [1, 16, 64, 300, 2000]) {
       it(`cuda, for up to ${maxRows} rows: ${types.join(' ')}`, async (context) => {
         onlyOnCuda(context, 'tiles of the cuda kernels');
         const next = seededRandom(maxRows);
-        const budgets = [undefined, 1, 5];
-        for (const [kStep, columns, deep] of [
-          [8, 300, 700],
-          [64, 5000, 300],
-          [8, 40, 3000],
-          [1, 90, 90],
+        for (const [multiprocessors, kStep, columns, deep] of [
+          [1, 8, 300, 700],
+          [7, 8, 300, 300],
+          [132, 64, 5000, 300],
+          [40, 8, 40, 3000],
+          [1, 1, 90, 90],
         ]) {
           const rows = randomInt(next, 1, Math.min(maxRows, 300));
           const silu = next() < 0.4;
           const add = !silu && types[2] === 'f32' && next() < 0.5;
           const odd = next() < 0.3;
           const logits = next() < 0.2;
-          const options = { types, rows, silu, add, odd, logits, budgets, deep, columns, maxRows };
-          await compare({ kStep }, next, options);
+          const budgets = [undefined, 1, 5];
+          const shape = { deep, columns, maxRows, multiprocessors };
+          await compare({ kStep }, next, { types, rows, silu, add, odd, logits, budgets, ...shape });
         }
       });
     }

@@ -145,6 +145,8 @@ export interface TwinCase<K extends KernelName, T extends string> {
    * Facts that the kernel's chooser sees instead of the adapter's: reaches variants for other adapters. Not on cuda.
    */
   target?: Partial<DeviceTarget>;
+  /** On cuda: multiprocessors that the chooser sees, as it goes by how many CTAs it needs. */
+  multiprocessors?: number;
   seed?: number;
 }
 
@@ -174,8 +176,10 @@ function cpuDevice(): Promise<Device> {
 }
 
 afterAll(async () => {
-  (await opened?.catch(() => undefined))?.destroy();
-  (await cpu)?.destroy();
+  const devices = [await opened?.catch(() => undefined), await cpu];
+  // In a bundle of all files (scripts/bundle-tests.js) the next one opens its own.
+  opened = cpu = undefined;
+  for (const device of devices) device?.destroy();
 });
 
 /** Bytes of a tensor at the start, with its tail. `dtype` is how the device stores it, `half` what f16 stands for. */
@@ -356,8 +360,12 @@ function* installKernel<K extends KernelName, T extends string>(
     registry[definition.kernel] = {
       ...kernel,
       launches(call: CallOf<K>, target: CudaTarget): CudaLaunch[] {
-        const own = family === 'hopper' ? target.cuda.family : family;
-        const launches = kernel.launches(call, { ...target, cuda: { ...target.cuda, family: own } });
+        const cuda = {
+          ...target.cuda,
+          family: family === 'hopper' ? target.cuda.family : family,
+          multiprocessors: test.multiprocessors ?? target.cuda.multiprocessors,
+        };
+        const launches = kernel.launches(call, { ...target, cuda });
         const key = JSON.stringify(launches.map(({ source, defines }) => [source, defines]));
         fresh = !seen.has(key);
         seen.add(key);

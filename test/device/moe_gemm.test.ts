@@ -12,7 +12,7 @@ import {
   type Random,
 } from './harness.ts';
 import { onlyOnCuda, onlyOnWebgpu } from './testDevice.ts';
-import { PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
+import { HALF_IN, PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
 
 /** A random routing of tokens [before, before + tokens): slotSource (slots sorted by expert, token order within one) and expertStart. */
 function route(next: Random, before: number, tokens: number, topK: number, experts: number, skewed: boolean) {
@@ -36,10 +36,11 @@ async function compare(
   { variant, kStep }: Pick<Forced, 'kStep'> & Partial<Forced>,
   next: Random,
   gather: 'token' | 'slot',
-  types: (typeof TYPES)[number],
+  types: (typeof TYPES)[number] | typeof HALF_IN,
   tokens: number,
   budgets: readonly (number | undefined)[],
   maxRows = 1,
+  multiprocessors?: number,
 ): Promise<void> {
   const [aType, wType, outType] = types;
   const experts = randomInt(next, 3, 6);
@@ -77,6 +78,7 @@ async function compare(
       out,
     }),
     tolerance: TOLERANCE[outType],
+    multiprocessors,
     budgets,
     seed: randomInt(next, 1, 1e6),
   });
@@ -104,14 +106,17 @@ describe('moe_gemm', () => {
     });
   }
 
-  for (const types of TYPES) {
+  for (const types of [...TYPES, HALF_IN]) {
     for (const maxRows of [1, 60, 5000]) {
       it(`cuda, for up to ${maxRows} slots: ${types.join(' ')}`, async (context) => {
         onlyOnCuda(context, 'tiles of the cuda kernels');
         const next = seededRandom(maxRows);
         for (const kStep of [1, 8, 64]) {
           for (const gather of ['token', 'slot'] as const) {
-            await compare({ kStep }, next, gather, types, randomInt(next, 1, 150), [undefined, 3], maxRows);
+            const tokens = randomInt(next, 1, 150);
+            const multiprocessors = [1, 4, 132][randomInt(next, 0, 2)];
+            const budgets = [undefined, 3];
+            await compare({ kStep }, next, gather, types, tokens, budgets, maxRows, multiprocessors);
           }
         }
       });

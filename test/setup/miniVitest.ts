@@ -104,13 +104,13 @@ chai.use(JestAsymmetricMatchers);
 export const expect = Object.assign(
   (value: unknown, message?: string) => chai.expect(value, message),
   chai.expect,
-) as unknown as { extend(matchers: object): void };
+);
 Object.assign(globalThis, { [GLOBAL_EXPECT]: expect });
 setState(
   { assertionCalls: 0, isExpectingAssertions: false, expectedAssertionsNumber: null } as never,
   expect as never,
 );
-expect.extend(customMatchers);
+(chai.expect as unknown as { extend(on: object, matchers: object): void }).extend(expect, customMatchers);
 
 interface Counts {
   passed: number;
