@@ -1,6 +1,8 @@
 #include "program.h"
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 
 // As in native.ts.
 enum Kind { ADDRESS, U32, FLOAT32, COUNTERS, SCRATCH, MAP };
@@ -112,42 +114,16 @@ Napi::Function Program::define(Napi::Env env) {
                      {InstanceAccessor<&Program::launches>("launches"), InstanceMethod<&Program::destroy>("destroy")});
 }
 
-// (device, steps, graph)
+// (device, launches, graph)
 Program::Program(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Program>(info) {
   guarded(info.Env(), [&] {
     Napi::Object owner = info[0].As<Napi::Object>();
     device_ = Device::Unwrap(owner);
     deviceReference_ = Napi::Persistent(owner);
     device_->makeCurrent();
-    auto steps = info[1].As<Napi::Array>();
     try {
-      for (uint32_t s = 0; s < steps.Length(); s++) {
-        auto lanes = steps.Get(s).As<Napi::Array>();
-        steps_.emplace_back();
-        for (uint32_t l = 0; l < lanes.Length(); l++) {
-          auto from = lanes.Get(l).As<Napi::Object>();
-          auto launches = from.Get("launches").As<Napi::Array>();
-          size_t counters = 0, scratch = 0;
-          for (uint32_t i = 0; i < launches.Length(); i++) {
-            counters = std::max(counters, bytesOf(launches.Get(i).As<Napi::Object>(), COUNTERS));
-            scratch = std::max(scratch, bytesOf(launches.Get(i).As<Napi::Object>(), SCRATCH));
-          }
-          const LaneMemory memory = device_->laneMemory(l, counters, scratch);
-          Lane lane{device_->laneStream(l, from.Get("multiprocessors").As<Napi::Number>().Int32Value()), {}};
-          for (uint32_t i = 0; i < launches.Length(); i++) {
-            auto each = launches.Get(i).As<Napi::Object>();
-            if (each.Has("product")) {
-              lane.launches.emplace_back();
-              lane.launches.back().product = productOf(each.Get("product").As<Napi::Object>());
-            } else {
-              lane.launches.push_back(kernelLaunch(*device_, each, memory));
-            }
-            count_++;
-          }
-          steps_.back().push_back(std::move(lane));
-        }
-      }
-      if (info[2].As<Napi::Boolean>() && count_ > 0) capture();
+      parse(info[1].As<Napi::Array>());
+      if (info[2].As<Napi::Boolean>() && !launches_.empty()) capture();
     } catch (const CudaError &) {
       close();
       throw;
@@ -156,6 +132,38 @@ Program::Program(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Program>(inf
       throw Napi::Error::New(info.Env(), error.what());
     }
   });
+}
+
+void Program::parse(const Napi::Array &list) {
+  // Working memory of a stream is as large as its hungriest launch wants.
+  std::map<uint32_t, LaneMemory> wanted;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::Object each = list.Get(i).As<Napi::Object>();
+    LaneMemory &memory = wanted[each.Get("stream").As<Napi::Number>().Uint32Value()];
+    memory.counterBytes = std::max(memory.counterBytes, bytesOf(each, COUNTERS));
+    memory.scratchBytes = std::max(memory.scratchBytes, bytesOf(each, SCRATCH));
+  }
+  int events = 0;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::Object each = list.Get(i).As<Napi::Object>();
+    uint32_t stream = each.Get("stream").As<Napi::Number>().Uint32Value();
+    const LaneMemory &size = wanted[stream];
+    const LaneMemory memory = device_->laneMemory(stream, size.counterBytes, size.scratchBytes);
+    Launch launch;
+    if (each.Has("product")) launch.product = productOf(each.Get("product").As<Napi::Object>());
+    else launch = kernelLaunch(*device_, each, memory);
+    launch.stream = device_->laneStream(stream, each.Get("multiprocessors").As<Napi::Number>().Int32Value());
+    for (double wait : numbersOf(each.Get("waits"))) launch.waits.push_back(static_cast<int>(wait));
+    launch.signal = each.Get("signal").As<Napi::Number>().Int32Value();
+    events = std::max(events, launch.signal + 1);
+    if (launch.stream != device_->stream() &&
+        std::find(sides_.begin(), sides_.end(), launch.stream) == sides_.end()) {
+      sides_.push_back(launch.stream);
+    }
+    launches_.push_back(std::move(launch));
+  }
+  events_.resize(events + 1 + sides_.size());
+  for (CUevent &event : events_) CHECK(driver().cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
 }
 
 Program::~Program() { close(); }
@@ -168,12 +176,12 @@ void Program::close() {
   }
   graph_ = nullptr;
   events_.clear();
-  steps_.clear();
+  launches_.clear();
   device_ = nullptr;
   if (!deviceReference_.IsEmpty()) deviceReference_.Reset();
 }
 
-void Program::enqueue(const Launch &launch, CUstream stream, bool early) {
+void Program::enqueue(const Launch &launch, CUstream stream, bool early) const {
   if (launch.product) {
     launch.product->enqueue(stream);
     return;
@@ -202,43 +210,25 @@ void Program::enqueue(const Launch &launch, CUstream stream, bool early) {
   CHECK(driver().cuLaunchKernelEx(&config, launch.function, const_cast<void **>(launch.parameters.data()), nullptr));
 }
 
-// Steps in order on the main stream; a step with several lanes forks after what is before it, and joins at its end.
+// Side streams start after what is before the run on the main stream, and the main stream ends after them.
 void Program::enqueue() {
   CUstream main = device_->stream();
-  size_t used = 0;
-  auto event = [&] {
-    if (used == events_.size()) {
-      events_.emplace_back();
-      CHECK(driver().cuEventCreate(&events_.back(), CU_EVENT_DISABLE_TIMING));
-    }
-    return events_[used++];
-  };
-  bool afterKernel = false;  // on the main stream, with nothing between
-  for (const auto &lanes : steps_) {
-    CUevent start = nullptr;
-    for (const Lane &lane : lanes) {
-      if (lane.stream == main) continue;
-      if (!start) {
-        start = event();
-        CHECK(driver().cuEventRecord(start, main));
-      }
-      CHECK(driver().cuStreamWaitEvent(lane.stream, start, 0));
-    }
-    for (const Lane &lane : lanes) {
-      bool early = lane.stream == main && afterKernel;
-      for (const Launch &launch : lane.launches) {
-        enqueue(launch, lane.stream, early && launch.early);
-        early = !launch.product;
-      }
-      if (lane.stream == main) afterKernel = early;
-    }
-    for (const Lane &lane : lanes) {
-      if (lane.stream == main) continue;
-      CUevent end = event();
-      CHECK(driver().cuEventRecord(end, lane.stream));
-      CHECK(driver().cuStreamWaitEvent(main, end, 0));
-      afterKernel = false;
-    }
+  CUevent *marks = events_.data() + events_.size() - 1 - sides_.size();
+  if (!sides_.empty()) {
+    CHECK(driver().cuEventRecord(marks[0], main));
+    for (CUstream side : sides_) CHECK(driver().cuStreamWaitEvent(side, marks[0], 0));
+  }
+  std::map<CUstream, bool> afterKernel;  // whether the last thing on a stream is a kernel
+  for (const Launch &launch : launches_) {
+    for (int wait : launch.waits) CHECK(driver().cuStreamWaitEvent(launch.stream, events_[wait], 0));
+    bool &after = afterKernel[launch.stream];
+    enqueue(launch, launch.stream, launch.early && after && launch.waits.empty());
+    after = !launch.product;
+    if (launch.signal >= 0) CHECK(driver().cuEventRecord(events_[launch.signal], launch.stream));
+  }
+  for (size_t i = 0; i < sides_.size(); i++) {
+    CHECK(driver().cuEventRecord(marks[1 + i], sides_[i]));
+    CHECK(driver().cuStreamWaitEvent(main, marks[1 + i], 0));
   }
 }
 
@@ -269,21 +259,16 @@ void Program::run() {
 std::vector<double> Program::profile() {
   if (!device_) throw CudaError("the program was destroyed", false);
   CUstream main = device_->stream();
-  std::vector<CUevent> marks(count_ + 1);
+  std::vector<CUevent> marks(launches_.size() + 1);
   for (CUevent &mark : marks) CHECK(driver().cuEventCreate(&mark, CU_EVENT_DEFAULT));
   CHECK(driver().cuEventRecord(marks[0], main));
-  size_t at = 0;
-  for (const auto &lanes : steps_) {
-    for (const Lane &lane : lanes) {
-      for (const Launch &launch : lane.launches) {
-        enqueue(launch, main, false);
-        CHECK(driver().cuEventRecord(marks[++at], main));
-      }
-    }
+  for (size_t i = 0; i < launches_.size(); i++) {
+    enqueue(launches_[i], main, false);
+    CHECK(driver().cuEventRecord(marks[i + 1], main));
   }
   CHECK(driver().cuStreamSynchronize(main));
   std::vector<double> times;
-  for (size_t i = 0; i < count_; i++) {
+  for (size_t i = 0; i < launches_.size(); i++) {
     for (size_t end : {i, i + 1}) {
       float milliseconds;
       CHECK(driver().cuEventElapsedTime(&milliseconds, marks[0], marks[end]));
@@ -295,7 +280,7 @@ std::vector<double> Program::profile() {
 }
 
 Napi::Value Program::launches(const Napi::CallbackInfo &info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(count_));
+  return Napi::Number::New(info.Env(), static_cast<double>(launches_.size()));
 }
 
 Napi::Value Program::destroy(const Napi::CallbackInfo &info) {

@@ -17,11 +17,9 @@ struct Launch {
   std::vector<CUtensorMap> maps;
   std::vector<void *> parameters;
   std::unique_ptr<Product> product;  // instead of a kernel
-};
-
-struct Lane {
-  CUstream stream;
-  std::vector<Launch> launches;
+  CUstream stream = nullptr;
+  std::vector<int> waits;  // events that other streams signal
+  int signal = -1;         // event that it signals
 };
 
 class Program : public Napi::ObjectWrap<Program> {
@@ -37,13 +35,14 @@ class Program : public Napi::ObjectWrap<Program> {
   Napi::Value destroy(const Napi::CallbackInfo &info);
   void close();
   void enqueue();
-  void enqueue(const Launch &launch, CUstream stream, bool early);
+  void enqueue(const Launch &launch, CUstream stream, bool early) const;
+  void parse(const Napi::Array &list);
   void capture();
 
   Device *device_ = nullptr;
   Napi::ObjectReference deviceReference_;
-  std::vector<std::vector<Lane>> steps_;
-  std::vector<CUevent> events_;
+  std::vector<Launch> launches_;
+  std::vector<CUevent> events_;  // by number; then one for the start and one for the end of each side stream
+  std::vector<CUstream> sides_;
   CUgraphExec graph_ = nullptr;
-  size_t count_ = 0;
 };

@@ -35,6 +35,15 @@ export interface LoadOptions {
   loop?: 'plain' | 'overlapped';
   /** Pipelines of nano-operations: those that `nanoflow search` kept (default), none, or those of this file. */
   pipelines?: 'auto' | 'none' | { file: string };
+  /** Matrix products on the cuda device. */
+  gemm?: {
+    /** The backend that is asked first: wgmma, portable, cublaslt. */
+    backend?: string;
+    /** Times the candidates for this model's products and keeps the table; else a kept one is used. */
+    autotune?: boolean;
+    /** Operations that are not tuned: qkv, o, gate_up, down, lm_head. */
+    skipOps?: string[];
+  };
   /** Requests that may wait; one more is refused with `queue_full`. */
   maxQueuedRequests?: number;
   /** Prompt tokens that may wait altogether. */

@@ -15,8 +15,9 @@ import {
   type NativeAddon,
   type NativeDevice,
   type NativeDeviceInfo,
+  type NativeLaunch,
+  type NativeProductLaunch,
   type NativeProgram,
-  type NativeStep,
 } from '../../src/engine/device/cuda/native.ts';
 import type { ClearCall, JoinedCall } from '../../src/engine/kernels/calls.ts';
 import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
@@ -36,7 +37,7 @@ const INFO: NativeDeviceInfo = {
 class FakeNative implements NativeDevice {
   readonly info = INFO;
   calls: string[] = [];
-  steps: NativeStep[][] = [];
+  programs: (NativeLaunch | NativeProductLaunch)[][] = [];
   runs = 0;
   failNext: { message: string; sticky: boolean } | undefined;
   badImages = new Set<string>();
@@ -68,9 +69,9 @@ class FakeNative implements NativeDevice {
       throw new Error('CUDA_ERROR_INVALID_IMAGE (200)');
     return { handle: 7, registers: 8, localBytes: 0 };
   }
-  createProgram(steps: NativeStep[]): NativeProgram {
+  createProgram(launches: (NativeLaunch | NativeProductLaunch)[]): NativeProgram {
     this.#enter('createProgram');
-    this.steps.push(steps);
+    this.programs.push(launches);
     return { launches: 1, destroy: () => this.calls.push('destroyProgram') };
   }
   execute(records: Float64Array, count: number, data: Uint8Array): void {
@@ -192,12 +193,50 @@ describe('a step', () => {
 });
 
 describe('a program', () => {
-  it('is one lane for calls in order, and a lane for each part of a joined call', async () => {
+  const places = (launches: readonly (NativeLaunch | NativeProductLaunch)[]) =>
+    launches.map(({ stream, waits, signal }) => [stream, waits.join(), signal]);
+
+  it('is one stream for calls in order, and a stream for each part of a joined call, which what follows waits for', async () => {
     const [a, b] = [device.createBuffer('a', 64), device.createBuffer('b', 64)];
     const joined: JoinedCall = { kernel: 'joined', label: 'j', parts: [clearCall(a), clearCall(b)] };
-    await device.compile('p', [clearCall(a), clearCall(b), joined, clearCall(a)]);
-    const lanes = native.steps[0].map((step) => step.map(({ launches }) => launches.length));
-    expect(lanes).toEqual([[2], [1, 1], [1]]);
+    await device.compile('p', [clearCall(a), clearCall(b), joined, clearCall(a), clearCall(b)]);
+    expect(places(native.programs[0])).toEqual([
+      [0, '', -1],
+      [0, '', 0],
+      [0, '', -1],
+      [1, '0', 1],
+      [0, '1', -1],
+      [0, '', -1],
+    ]);
+  });
+
+  it('begins side streams with what it begins with, when a joined call is the first', async () => {
+    const [a, b] = [device.createBuffer('a', 64), device.createBuffer('b', 64)];
+    await device.compile('p', [{ kernel: 'joined', label: 'j', parts: [clearCall(a), clearCall(b)] }]);
+    expect(places(native.programs[0])).toEqual([
+      [0, '', -1],
+      [1, '', 0],
+    ]);
+  });
+
+  it('follows streams, signals and needs of calls', async () => {
+    const buffer = device.createBuffer('a', 64);
+    const one = clearCall(buffer);
+    await device.compile('p', [
+      { ...one, signal: 'x' },
+      { ...one, stream: 1, needs: ['x'], signal: 'y' },
+      one,
+      { ...one, needs: ['y', 'x'] },
+    ]);
+    expect(places(native.programs[0])).toEqual([
+      [0, '', 0],
+      [1, '0', 1],
+      [0, '', -1],
+      [0, '1,0', -1],
+    ]);
+    await expect(device.compile('p', [{ ...one, needs: ['later'] }])).rejects.toThrow(
+      /needs "later", which no call before/,
+    );
   });
 
   it('passes addresses, numbers, working memory and tensor maps', async () => {
@@ -232,8 +271,12 @@ describe('a program', () => {
     });
     const buffer = device.createBuffer('a', 1024);
     await device.compile('p', [clearCall(buffer)]);
-    expect(native.steps[0][0][0].launches).toEqual([
+    expect(native.programs[0]).toEqual([
       {
+        stream: 0,
+        multiprocessors: 0,
+        waits: [],
+        signal: -1,
         kernel: 7,
         ctas: 4,
         threads: 128,

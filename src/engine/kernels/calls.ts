@@ -30,6 +30,19 @@ interface CallBase {
    */
   invocations?: number;
   /**
+   * Devices with several streams (cuda) run calls of one stream in order and streams side by side; `needs` names the
+   * calls of other streams that must have ended (their `signal`). A program lists its calls in an order that is right
+   * one after the other, and other devices run them so. Default 0.
+   */
+  stream?: number;
+  signal?: string;
+  needs?: readonly string[];
+  /**
+   * Shares its cores with another call of the same joined one (Stage.colocated): the host leaves registers and memory of
+   * each core free, the guest makes do with them. Devices without such variants ignore it.
+   */
+  residency?: 'host' | 'guest';
+  /**
    * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
    * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
    */

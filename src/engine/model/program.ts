@@ -20,6 +20,8 @@ export interface ProgramParts {
   attentionWorkgroups: number;
   /** Products that end in the residual stream are added to it by the GEMM itself (GemmCall.add). */
   addsToStream: boolean;
+  /** The device runs streams side by side (lowerStreams.ts); else stages are joined calls. */
+  streams: boolean;
   /** Subgroup matrices compute gate, up and SiLU in one kernel faster than in two, whatever the number of rows. */
   matrices: boolean;
 }

@@ -3,7 +3,7 @@
  * text and events.
  */
 import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
-import type { ProgramCall } from '../kernels/calls.ts';
+import type { GemmCall, ProgramCall } from '../kernels/calls.ts';
 import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
 import { usedRanges, writeBatch, type PlannedRequest } from '../plan/batchMeta.ts';
@@ -156,7 +156,16 @@ export class ModelRunner implements BatchRunner {
       sizes.types,
     );
     device.write(buffers.ropeTable.buffer, 0, ropeTable(config, sizes.maxModelLen));
-    const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices, addsToStream };
+    const parts: ProgramParts = {
+      config,
+      weights,
+      buffers,
+      layout,
+      attentionWorkgroups,
+      matrices,
+      addsToStream,
+      streams: addsToStream,
+    };
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
@@ -273,6 +282,16 @@ export class ModelRunner implements BatchRunner {
         return [body, await this.#head(bucket(batch.samples, sizes.maxRequests), shape.maxTokens)];
       },
     };
+  }
+
+  /** The products of a program for so many rows, head included: what an autotuner times. */
+  products(rows: number): GemmCall[] {
+    const maxTokens = Math.min(rows, this.sizes.maxBatchTokens);
+    const calls = [
+      ...bodyCalls(this.#parts, { maxTokens, tile128: false, merge: false }),
+      ...headCalls(this.#parts, Math.min(maxTokens, this.sizes.maxRequests), maxTokens),
+    ];
+    return calls.filter((call) => call.kernel === 'gemm');
   }
 
   /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */

@@ -6,6 +6,7 @@ import { listModules } from '../../engine/device/cuda/listModules.ts';
 import { openModelDirectory } from '../../engine/model/modelFilesNode.ts';
 import { openModelUrl } from '../../engine/model/modelFilesWeb.ts';
 import type { Platform } from '../platform.ts';
+import { prepareProducts } from './cudaProducts.ts';
 import packageJson from '../../../package.json' with { type: 'json' };
 import { tableKey } from '../../engine/search/table.ts';
 import { tableFile } from '../../engine/search/tableFileNode.ts';
@@ -23,6 +24,7 @@ export const nodePlatform: Platform = {
   findAdapters: () => findNodeAdapters(),
   findCuda: async () => findCudaDevices(),
   kernelModules: async () => listModules(),
+  prepareRunner: prepareProducts,
   fasterDeviceHint:
     process.platform === 'linux'
       ? 'for a faster device install a Vulkan driver: `sudo apt-get install libvulkan1 mesa-vulkan-drivers` (Debian 12: with `-t bookworm-backports`)'

@@ -12,10 +12,10 @@ import type {
 import {
   ELEMENT,
   KIND,
-  type NativeLane,
   type NativeLaunch,
+  type NativePlace,
   type NativeProduct,
-  type NativeStep,
+  type NativeProductLaunch,
 } from './native.ts';
 
 export interface CompileHost {
@@ -34,53 +34,142 @@ export interface LaunchName {
   label: string;
 }
 
-export interface NativeSteps {
-  steps: NativeStep[];
+/** A program as the addon takes it. */
+export interface NativeList {
+  launches: (NativeLaunch | NativeProductLaunch)[];
   names: LaunchName[];
 }
 
+/** Launches of one lane, for benches that bring their own. */
+export interface LaunchLane {
+  label: string;
+  launches: readonly CudaLaunch[];
+  /** SMs of the green context that it runs in; default the whole GPU. */
+  multiprocessors?: number;
+}
+
+/** For launches that no call stands for: steps one after the other, the lanes of a step side by side. */
+export async function launchSteps(
+  host: CompileHost,
+  steps: readonly (readonly LaunchLane[])[],
+): Promise<NativeList> {
+  const list = new LaunchList(host);
+  for (const [callIndex, lanes] of steps.entries()) {
+    await list.sideBySide(lanes.map((lane) => ({ ...lane, callIndex })));
+  }
+  return list;
+}
+
 /** @throws Error naming the call for anything that the GPU could not run. */
-export async function nativeSteps(
+export async function programLaunches(
   host: CompileHost,
   calls: readonly ProgramCall[],
   onCompile?: (event: CompileEvent) => void,
-): Promise<NativeSteps> {
-  const names: LaunchName[] = [];
-  const lane = async (call: KernelCall, callIndex: number, multiprocessors: number): Promise<NativeLane> => {
-    const launches: NativeLane['launches'] = [];
-    for (const launch of launchesOf(host, call)) {
-      names.push({ callIndex, kernel: `${launch.source} ${launch.variant}`.trim(), label: call.label });
-      launches.push(
-        launch.product
-          ? { product: nativeProduct(host, launch.product, call.label) }
-          : await nativeLaunch(host, launch, call.label, onCompile),
+): Promise<NativeList> {
+  const list = new LaunchList(host, onCompile);
+  for (const [callIndex, call] of calls.entries()) {
+    const lane = (part: KernelCall): Lane => ({
+      label: part.label,
+      launches: launchesOf(host, part),
+      callIndex,
+    });
+    if (call.kernel === 'joined') await list.sideBySide(call.parts.map(lane));
+    else {
+      const { stream = 0, needs = [], signal } = call;
+      await list.add(
+        lane(call),
+        stream,
+        needs.map((name) => list.event(name)),
+        signal,
       );
     }
-    return { multiprocessors, launches };
-  };
-  const steps: NativeStep[] = [];
-  for (const [callIndex, call] of calls.entries()) {
-    if (call.kernel === 'joined') {
-      const lanes: NativeLane[] = [];
-      for (const part of call.parts) lanes.push(await lane(part, callIndex, 0));
-      steps.push(lanes);
-    } else {
-      const made = await lane(call, callIndex, 0);
-      // Calls one after the other make one lane.
-      const last = steps.at(-1);
-      if (last?.length === 1) last[0].launches.push(...made.launches);
-      else steps.push([made]);
-    }
   }
-  return { steps, names };
+  return list;
+}
+
+interface Lane extends LaunchLane {
+  callIndex: number;
+}
+
+/** Launches with their streams and events, as they are added. */
+class LaunchList implements NativeList {
+  readonly launches: NativeList['launches'] = [];
+  readonly names: LaunchName[] = [];
+  readonly #host: CompileHost;
+  readonly #onCompile?: (event: CompileEvent) => void;
+  readonly #events = new Map<string, number>();
+  #eventCount = 0;
+  /** Events that the next launch of the main stream waits for: ends of the lanes beside it. */
+  #ends: number[] = [];
+
+  constructor(host: CompileHost, onCompile?: (event: CompileEvent) => void) {
+    this.#host = host;
+    this.#onCompile = onCompile;
+  }
+
+  /** Number of a named event. @throws Error for one that no call before signals. */
+  event(name: string): number {
+    const event = this.#events.get(name);
+    if (event !== undefined) return event;
+    throw new Error(
+      `a call needs "${name}", which no call before it signals; put it later, or name the signal`,
+    );
+  }
+
+  /** Lane i on stream i, after everything before; what comes next waits for all of them. */
+  async sideBySide(lanes: readonly Lane[]): Promise<void> {
+    const before = lanes.length > 1 ? this.#mark() : undefined;
+    const ends: number[] = [];
+    for (const [stream, lane] of lanes.entries()) {
+      if (lane.launches.length === 0) continue;
+      const waits = stream > 0 && before !== undefined ? [before] : [];
+      await this.add(lane, stream, waits);
+      if (stream > 0) ends.push(this.#signalLast());
+    }
+    this.#ends.push(...ends);
+  }
+
+  async add(lane: Lane, stream: number, waits: number[], signal?: string): Promise<void> {
+    const { label, launches, multiprocessors = 0, callIndex } = lane;
+    for (const [at, launch] of launches.entries()) {
+      check(launch, label, this.#host.target);
+      this.names.push({ callIndex, kernel: `${launch.source} ${launch.variant}`.trim(), label });
+      const ends = stream === 0 ? this.#ends : [];
+      const place: NativePlace = {
+        stream,
+        multiprocessors,
+        waits: at === 0 ? [...waits, ...ends] : [],
+        signal: -1,
+      };
+      if (stream === 0) this.#ends = [];
+      this.launches.push(
+        launch.product
+          ? { ...place, product: nativeProduct(this.#host, launch.product, label) }
+          : { ...place, ...(await nativeLaunch(this.#host, launch, label, this.#onCompile)) },
+      );
+    }
+    if (signal !== undefined && launches.length > 0) this.#events.set(signal, this.#signalLast());
+  }
+
+  /** The event that the last launch of the main stream signals; undefined when there is none. */
+  #mark(): number | undefined {
+    const last = this.launches.findLast(({ stream }) => stream === 0);
+    if (!last) return undefined;
+    if (last.signal < 0) last.signal = this.#eventCount++;
+    return last.signal;
+  }
+
+  #signalLast(): number {
+    const last = this.launches.at(-1)!;
+    if (last.signal < 0) last.signal = this.#eventCount++;
+    return last.signal;
+  }
 }
 
 function launchesOf({ registry, target }: CompileHost, call: KernelCall): CudaLaunch[] {
   const kernel = registry[call.kernel] as CudaKernel<KernelCall['kernel']> | undefined;
   if (!kernel) throw new Error(`call "${call.label}": no kernel "${call.kernel}" in this device's registry`);
-  const launches = kernel.launches(call, target);
-  for (const launch of launches) check(launch, call.label, target);
-  return launches;
+  return kernel.launches(call, target);
 }
 
 const MOST_CTAS = 2 ** 31 - 1;
@@ -108,7 +197,7 @@ async function nativeLaunch(
   launch: CudaLaunch,
   label: string,
   onCompile?: (event: CompileEvent) => void,
-): Promise<NativeLaunch> {
+): Promise<Omit<NativeLaunch, keyof NativePlace>> {
   return {
     kernel: await host.kernel(launch, onCompile),
     ctas: launch.ctas,

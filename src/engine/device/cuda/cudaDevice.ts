@@ -19,7 +19,15 @@ import { DeviceLostError } from '../../device.ts';
 import type { ProgramCall } from '../../kernels/calls.ts';
 import { checkRange } from '../checks.ts';
 import { loadAddon, nativeFolder } from './addon.ts';
-import { nativeSteps, type LaunchName } from './compileProgram.ts';
+import {
+  launchSteps,
+  programLaunches,
+  type CompileHost,
+  type LaunchLane,
+  type LaunchName,
+  type NativeList,
+} from './compileProgram.ts';
+import type { GemmPolicy } from './gemm/registry.ts';
 import { CUDA_KERNELS } from './kernels/index.ts';
 import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
 import { kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
@@ -103,7 +111,11 @@ export function findCudaDevices(): {
   }
 }
 
-export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['family']): CudaTarget {
+export function cudaTarget(
+  info: NativeDeviceInfo,
+  family?: CudaTarget['cuda']['family'],
+  cublasLt?: number,
+): CudaTarget {
   return {
     kind: 'cuda',
     name: info.name,
@@ -121,6 +133,7 @@ export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['
     },
     defaultWorkgroups: info.multiprocessors,
     cuda: {
+      cublasLt,
       computeCapability: info.computeCapability,
       family: family ?? (info.computeCapability === 90 ? 'hopper' : 'portable'),
       multiprocessors: info.multiprocessors,
@@ -130,9 +143,16 @@ export function cudaTarget(info: NativeDeviceInfo, family?: CudaTarget['cuda']['
   };
 }
 
+/** The entry point has the name of the file. */
+function entryOf({ source }: CudaLaunch): string {
+  return source.slice(source.lastIndexOf('/') + 1);
+}
+
 export class CudaDevice implements Device {
   readonly target: CudaTarget;
   readonly lost: Promise<DeviceLostInfo>;
+  /** Version of the driver: 13000 = CUDA 13.0. */
+  readonly driver: number;
   /** Bytes of all buffers that were created and not yet destroyed. */
   allocatedBytes = 0;
 
@@ -162,13 +182,20 @@ export class CudaDevice implements Device {
     this.#registry = registry;
     this.#modules = modules;
     this.#graphs = graphs;
-    this.target = cudaTarget(info, family);
+    const { driver = 0, cublasLt } = addon.probe();
+    this.driver = driver;
+    this.target = cudaTarget(info, family, cublasLt);
     this.lost = new Promise((resolve) => (this.#reportLost = resolve));
   }
 
   /** Free and all bytes of the GPU's memory. */
   deviceMemory(): DeviceMemory {
     return this.#try(() => this.#native.memory());
+  }
+
+  /** Which backends carry out the products of programs that are compiled from now on. */
+  useProducts(policy: GemmPolicy): void {
+    this.target.cuda.gemm = policy;
   }
 
   /** Kernels that programs of this device use. */
@@ -257,17 +284,26 @@ export class CudaDevice implements Device {
     onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram> {
     this.#check();
-    const { steps, names } = await nativeSteps(
-      {
-        target: this.target,
-        registry: this.#registry,
-        address: (view, use) => this.#address(view, use),
-        kernel: (launch, report) => this.#kernel(launch, report),
-      },
-      calls,
-      onCompile,
-    );
-    const native = this.#try(() => this.#native.createProgram(steps, this.#graphs));
+    return this.#program(label, calls, await programLaunches(this.#host, calls, onCompile));
+  }
+
+  /** A program of launches that no call stands for: steps in order, the lanes of a step side by side. For benches. */
+  async compileLaunches(label: string, steps: readonly (readonly LaunchLane[])[]): Promise<CompiledProgram> {
+    this.#check();
+    return this.#program(label, [], await launchSteps(this.#host, steps));
+  }
+
+  get #host(): CompileHost {
+    return {
+      target: this.target,
+      registry: this.#registry,
+      address: (view, use) => this.#address(view, use),
+      kernel: (launch, report) => this.#kernel(launch, report),
+    };
+  }
+
+  #program(label: string, calls: readonly ProgramCall[], { launches, names }: NativeList): CompiledProgram {
+    const native = this.#try(() => this.#native.createProgram(launches, this.#graphs));
     const program: CudaProgram = {
       label,
       calls,
@@ -344,12 +380,12 @@ export class CudaDevice implements Device {
     let loaded = await this.#modules.image(launch);
     let kernel;
     try {
-      kernel = this.#try(() => this.#native.loadKernel(loaded.image, launch.source));
+      kernel = this.#try(() => this.#native.loadKernel(loaded.image, entryOf(launch)));
     } catch (error) {
       if (loaded.origin !== 'disk' || error instanceof DeviceLostError) throw error;
       // A broken file in the cache: build it again.
       loaded = await this.#modules.image(launch, loaded.file);
-      kernel = this.#try(() => this.#native.loadKernel(loaded.image, launch.source));
+      kernel = this.#try(() => this.#native.loadKernel(loaded.image, entryOf(launch)));
     }
     const milliseconds = performance.now() - started;
     const { registers, localBytes } = kernel;

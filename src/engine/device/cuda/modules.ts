@@ -37,7 +37,7 @@ export interface LoadedImage {
 export interface KernelSources {
   /** Text of native-cuda/kernels/<source>.cu. */
   source(name: string): string;
-  /** Texts of native-cuda/kernels/lib/*, by the name that #include uses: "lib/types.cuh". */
+  /** Texts of native-cuda/kernels/lib/*, by the names that #include uses: "lib/types.cuh", and "types.cuh" beside it. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -48,7 +48,14 @@ export function kernelSources(folder: string): KernelSources {
       .filter((name) => name.endsWith('.cuh'))
       .map((name) => [`lib/${name}`, readFileSync(join(folder, 'lib', name), 'utf8')]),
   );
-  return { source: (name) => readFileSync(join(folder, `${name}.cu`), 'utf8'), headers };
+  // Headers include each other by name alone.
+  const beside = Object.fromEntries(
+    Object.entries(headers).map(([name, text]) => [name.slice('lib/'.length), text]),
+  );
+  return {
+    source: (name) => readFileSync(join(folder, `${name}.cu`), 'utf8'),
+    headers: { ...headers, ...beside },
+  };
 }
 
 /** "-DNAME=value" for each macro, in the order of names. */
@@ -184,7 +191,7 @@ export class ModuleStore {
 
   #key(name: string, hash: string): string {
     const digest = createHash('sha256').update([name, hash, this.#arch, this.#options.versions].join('\n'));
-    return `${name.split(' ')[0]}-${this.#arch}-${digest.digest('hex').slice(0, 24)}.cubin`;
+    return `${name.split(' ')[0].replaceAll('/', '-')}-${this.#arch}-${digest.digest('hex').slice(0, 24)}.cubin`;
   }
 
   /** Compiles while holding the kernel's lock; whoever waited for the lock finds the result on disk. */

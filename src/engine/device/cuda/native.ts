@@ -42,7 +42,19 @@ export const KIND = { address: 0, u32: 1, f32: 2, counters: 3, scratch: 4, map: 
 /** Element types of tensor maps. */
 export const ELEMENT = { f32: 0, f16: 1, bf16: 2, u32: 3 } as const;
 
-export interface NativeLaunch {
+/** Where a launch runs, and what it waits for beyond the launches before it on its stream. */
+export interface NativePlace {
+  /** 0 is the main stream, which runs begin and end on. Working memory belongs to a stream. */
+  stream: number;
+  /** SMs of the green context that the stream is in; 0: the whole device. */
+  multiprocessors: number;
+  /** Events that must have been signalled: numbers from 0 up. */
+  waits: number[];
+  /** Event that it signals when it has ended; -1: none. */
+  signal: number;
+}
+
+export interface NativeLaunch extends NativePlace {
   kernel: number; // NativeKernel.handle
   ctas: number;
   threads: number;
@@ -50,6 +62,11 @@ export interface NativeLaunch {
   sharedBytes: number;
   early: boolean;
   args: number[][];
+}
+
+/** A product instead of a kernel. */
+export interface NativeProductLaunch extends NativePlace {
+  product: NativeProduct;
 }
 
 /** A product that cuBLASLt carries out: out = a w^T, row-major, f32 accumulation. */
@@ -66,16 +83,6 @@ export interface NativeProduct {
   outType: number;
   add: boolean;
 }
-
-/** One lane of a step: launches one after the other on one stream. */
-export interface NativeLane {
-  /** SMs of the green context it runs in; 0: the whole device. */
-  multiprocessors: number;
-  launches: (NativeLaunch | { product: NativeProduct })[];
-}
-
-/** Steps one after the other; the lanes of a step run side by side. */
-export type NativeStep = NativeLane[];
 
 export interface NativeProgram {
   /** Kernel launches of one run. */
@@ -99,8 +106,11 @@ export interface NativeDevice {
   free(address: number): void;
   /** @param image cubin, fatbin or PTX text with a final zero */
   loadKernel(image: Uint8Array, entry: string): NativeKernel;
-  /** Captures the steps as one CUDA graph; `graph` false: launches one by one. */
-  createProgram(steps: NativeStep[], graph: boolean): NativeProgram;
+  /**
+   * Captures the launches as one CUDA graph; `graph` false: they are launched one by one. They are in an order that is
+   * right one after the other, too.
+   */
+  createProgram(launches: (NativeLaunch | NativeProductLaunch)[], graph: boolean): NativeProgram;
   /** Carries out records in order on the device's main stream: one crossing for a step. */
   execute(records: Float64Array, count: number, data: Uint8Array, programs: NativeProgram[]): void;
   /** Writes now, through pinned memory; returns when `data` may change. */

@@ -21,6 +21,7 @@ export const cublasLt: GemmBackend = {
     return undefined;
   },
   tactics: () => ['heuristic'],
+  prebuilt: () => [],
   // It computes all rows that the program is for: rows beyond the batch's hold what was there before, and nobody reads
   // what comes of them.
   launches: ({ a, w, out, maxRows, outColumn, add = false }) => [

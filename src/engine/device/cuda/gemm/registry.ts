@@ -6,7 +6,7 @@
  * when not. The first that can, by priority, is taken.
  */
 import type { GemmCall } from '../../../kernels/calls.ts';
-import type { CudaLaunch, CudaTarget } from '../launch.ts';
+import type { AotShapes, CudaLaunch, CudaModule, CudaTarget } from '../launch.ts';
 import { tunedChoice, type TunedTable } from './table.ts';
 
 export interface GemmBackend {
@@ -21,6 +21,8 @@ export interface GemmBackend {
   tactics(call: GemmCall, target: CudaTarget): readonly string[];
   /** @param tactic one of tactics(); default the analytic choice */
   launches(call: GemmCall, target: CudaTarget, tactic?: string): CudaLaunch[];
+  /** Its kernels that are built ahead of time. */
+  prebuilt(family: CudaTarget['cuda']['family'], also?: AotShapes): readonly CudaModule[];
 }
 
 /** What decides besides shapes: part of the target (CudaTarget.cuda.gemm). */

@@ -1,0 +1,66 @@
+// attention of both tile sizes in one launch: while two warpgroups compute the tiles of 128 rows on the tensor cores, a
+// third reads the KV cache for the tiles of 16 rows, so that both the tensor cores and the memory are busy. Split tiles
+// are merged by whoever comes last (counters). The plan balances each tile size for itself (together: false).
+// Macros: those of lib/attentionPrefill.cuh and lib/attentionDecode.cuh; DECODE_DEPTH, DECODE_COMBINE, PROFILE.
+#define TMA 1
+#include "lib/attentionDecode.cuh"
+#include "lib/attentionPrefill.cuh"
+
+#ifndef DECODE_REGISTERS
+#define DECODE_REGISTERS 96
+#endif
+#ifndef CONSUMER_REGISTERS
+#define CONSUMER_REGISTERS 192
+#endif
+#define PRODUCER_REGISTERS (512 - DECODE_REGISTERS - 2 * CONSUMER_REGISTERS)
+
+// Map arguments: boxes of the prefill part, then of the decode part.
+extern "C" __global__ void __launch_bounds__(512, 1)
+    attention_mixed(const u32 *meta, const stored<TYPE> *q, const __grid_constant__ TensorMap k,
+                    const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap kUnits,
+                    const __grid_constant__ TensorMap vUnits, stored<OUT> *out, float *partialOut, float *partialLse,
+                    u32 *counters, u32 items128, u32 indptr128, u32 items16, u32 indptr16, u32 lists, u32 pages, u32 heads,
+                    u32 kvHeads, u32 pageSize, u32 window, float scale, u32 kvRows, u32 box
+#if PROFILE
+                    ,
+                    u64 *profile, u32 records
+#endif
+    ) {
+  extern __shared__ u8 raw[];
+  u8 *shared = raw + (-sharedAddress(raw) & 1023);
+  typedef Decode<4, DECODE_DEPTH, 8, DECODE_COMBINE, 7> MixedDecode;
+  const u32 group = heads / kvHeads, warpgroup = threadIdx.x / 128;
+  PrefillInput tiles = {meta, {items128, indptr128, lists, pages, heads, kvHeads, group, pageSize, window, scale}, q, &k,
+                        &v, out, partialOut, partialLse, counters, kvRows, box
+#if PROFILE
+                        , profile, records
+#endif
+  };
+  DecodeInput units = {meta, {items16, indptr16, lists, pages, heads, kvHeads, group, pageSize, window, scale}, q, &kUnits,
+                       &vUnits, out, partialOut, partialLse, counters, kvRows
+#if PROFILE
+                       , profile, records
+#endif
+  };
+  // The decode part comes first: its parts are multiples of 1024 bytes up to the rings.
+  constexpr u32 DECODE_BYTES = (MixedDecode::BYTES + 1023) / 1024 * 1024;
+  Prefill<1> prefill(tiles, shared + DECODE_BYTES);
+  if (threadIdx.x == 0) {
+    prefetchMap(&k), prefetchMap(&v), prefetchMap(&kUnits), prefetchMap(&vUnits);
+    prefill.initBarriers();
+  }
+  __syncthreads();
+  waitForEarlier();
+  letNextStart();
+  if (warpgroup == 0) {
+    setRegistersDown<PRODUCER_REGISTERS>();
+    if (threadIdx.x < 32) prefill.produce();
+  } else if (warpgroup == 1) {
+    setRegistersDown<DECODE_REGISTERS>();
+    MixedDecode decode(units, shared, threadIdx.x % 128);
+    decode.run();
+  } else {
+    setRegistersUp<CONSUMER_REGISTERS>();
+    prefill.consume(warpgroup - 2, threadIdx.x % 128);
+  }
+}

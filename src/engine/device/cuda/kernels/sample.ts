@@ -1,0 +1,73 @@
+/**
+ * sample on CUDA: one token for each logit row, in two stages over (row, chunk of the vocabulary) and over rows. Rows
+ * that are greedy or drawn without thresholds are decided in the first stage, which reads the logits once.
+ */
+import { elementCount } from '../../../device.ts';
+import { budgetRows } from '../../../kernels/elementwise.ts';
+import { sampleScratchBytes } from '../../../kernels/sample.ts';
+import { COUNT } from '../../../plan/stepMeta.ts';
+import type { CudaKernel } from '../launch.ts';
+import { ctasFor } from './vector.ts';
+
+/** As in sample_chunk.cu and lib/sampling.cuh. */
+const CHUNK_THREADS = 256;
+const CHUNK = 4096;
+const PARTIAL_WORDS = 8;
+const TOP_WORDS = 40;
+const ROW_THREADS = 512;
+
+export const sample: CudaKernel<'sample'> = {
+  launches(call, target) {
+    const [rows, vocab] = call.logits.shape;
+    const adjustments = call.layout.capacity.adjustments;
+    const needed = sampleScratchBytes(rows, vocab, adjustments);
+    const scratchBytes = 4 * elementCount(call.scratch.shape);
+    if (scratchBytes < needed) {
+      throw new Error(
+        `call "${call.label}": got ${scratchBytes} bytes of scratch, expected ${needed}; take sampleScratchBytes(${rows}, ${vocab}, ${adjustments})`,
+      );
+    }
+    const chunks = Math.ceil(vocab / CHUNK);
+    const top = rows * chunks * PARTIAL_WORDS;
+    const saved = top + rows * chunks * TOP_WORDS;
+    const { sampling, adjust } = call.layout;
+    const defines = { VECTOR: vocab % 4 === 0 };
+    const launched = budgetRows(call, rows);
+    const variant = defines.VECTOR ? 'vector' : '';
+    return [
+      {
+        source: 'sample_chunk',
+        variant,
+        defines,
+        args: [
+          { pointer: call.meta },
+          { pointer: call.logits },
+          { pointer: call.scratch },
+          ...[vocab, chunks, rows, sampling, adjust, top, saved, COUNT.logitRows].map((u32) => ({ u32 })),
+        ],
+        ctas: ctasFor(call, target, launched * chunks, 1, 4),
+        threads: CHUNK_THREADS,
+      },
+      {
+        source: 'sample_row',
+        variant,
+        defines,
+        args: [
+          { pointer: call.meta },
+          { pointer: call.logits },
+          { pointer: call.scratch },
+          { pointer: call.sampled },
+          ...[vocab, chunks, CHUNK, rows, sampling, adjust, top, saved, COUNT.logitRows].map((u32) => ({
+            u32,
+          })),
+        ],
+        ctas: ctasFor(call, target, launched, 1, 2),
+        threads: ROW_THREADS,
+      },
+    ];
+  },
+  prebuilt: () =>
+    ['sample_chunk', 'sample_row'].flatMap((source) =>
+      [false, true].map((vector) => ({ source, defines: { VECTOR: vector } })),
+    ),
+};
