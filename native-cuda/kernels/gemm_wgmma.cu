@@ -38,7 +38,7 @@
 #endif
 // Registers of a thread when they have moved: of the loading warpgroup, of the others. 0: as many as at launch.
 #define LOADER_REGISTERS (GROUPS == 3 ? 24 : 40)
-#define REGISTERS (RESIDENT == 2 ? 0 : GROUPS == 3 ? 160 : GUEST ? 192 : 232)
+#define REGISTERS (RESIDENT == 2 || GROUPS == 1 ? 0 : GROUPS == 3 ? 160 : GUEST ? 192 : 232)
 #if GUEST
 #define LAUNCH_LIMITS __maxnreg__(144)
 #else
