@@ -10,7 +10,15 @@ import type { DType, TensorView } from '../../../device.ts';
 import type { AttentionCall } from '../../../kernels/calls.ts';
 import { attentionSection } from '../../../plan/stepMeta.ts';
 import { TYPE_MACRO } from '../launch.ts';
-import type { CudaArgument, CudaKernel, CudaLaunch, CudaModule, CudaTarget, TensorMapSpec } from '../launch.ts';
+import type {
+  CudaArgument,
+  CudaKernel,
+  CudaLaunch,
+  CudaModule,
+  CudaTarget,
+  TensorMapSpec,
+} from '../launch.ts';
+import { merge } from './merge.ts';
 import {
   boxRows,
   chooseAttention,
@@ -44,7 +52,9 @@ function check(call: AttentionCall): void {
     );
   }
   if (heads % kvHeads !== 0) {
-    throw new Error(`${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`);
+    throw new Error(
+      `${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`,
+    );
   }
   if (headDim > 256 || headDim % 2 !== 0) {
     throw new Error(`${label}: got head_dim ${headDim}, expected an even number up to 256; no kernel has it`);
@@ -101,7 +111,12 @@ function ctasOf(call: AttentionCall, target: CudaTarget): number {
   );
 }
 
-function typesOf(source: CudaAttentionVariant['source'], q: DType, kv: DType, out: DType): Record<string, string> {
+function typesOf(
+  source: CudaAttentionVariant['source'],
+  q: DType,
+  kv: DType,
+  out: DType,
+): Record<string, string> {
   if (source === 'attention_simple') return { Q: TYPE_MACRO[q], KV: TYPE_MACRO[kv], OUT: TYPE_MACRO[out] };
   return { TYPE: TYPE_MACRO[kv], OUT: TYPE_MACRO[out] };
 }
@@ -217,7 +232,29 @@ function prebuilt(family: CudaTarget['cuda']['family']): CudaModule[] {
   return modules;
 }
 
-export const attention: CudaKernel<'attention'> = {
-  launches: (call, target) => [attentionLaunch(call, target)],
-  prebuilt,
-};
+/** Kernels whose CTAs merge split tiles themselves: whoever comes last. */
+const MERGING: readonly string[] = ['attention_wgmma', 'attention_decode'];
+
+function launches(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  if (call.both) {
+    const mixed = mixedLaunch(call, target);
+    if (mixed) return [mixed];
+    const each = { ...call, both: false, merged: false };
+    return [
+      attentionLaunch({ ...each, tile: 128 }, target),
+      attentionLaunch({ ...each, tile: 16 }, target),
+      ...mergeOf(call, target),
+    ];
+  }
+  if (!call.merged) return [attentionLaunch(call, target)];
+  const merges = MERGING.includes(chooseAttention(shapeOf(call), target).source);
+  return merges
+    ? [attentionLaunch(call, target, true)]
+    : [attentionLaunch(call, target), ...mergeOf(call, target)];
+}
+
+function mergeOf(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  return merge.launches({ ...call, kernel: 'merge', workgroups: undefined }, target);
+}
+
+export const attention: CudaKernel<'attention'> = { launches, prebuilt };
