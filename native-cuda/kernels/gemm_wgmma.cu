@@ -231,7 +231,7 @@ __device__ __forceinline__ bool joinParts(Sums &sums, const Work &work, u32 grou
 #pragma unroll
       for (u32 i = 0; i < BATCH * 4; i++) to[i] = 0;
       const float4 *from = first + q * 128;
-#pragma unroll BATCH >= 8 ? 1 : BATCH >= 4 ? 2 : 4
+#pragma unroll BATCH >= 8 ? 2 : BATCH >= 4 ? 4 : 8
       for (u32 part = 0; part < work.parts; part++, from += partStride) {
 #pragma unroll
         for (u32 i = 0; i < BATCH; i++) {
