@@ -10,7 +10,14 @@ import type { DType, TensorView } from '../../../device.ts';
 import type { AttentionCall } from '../../../kernels/calls.ts';
 import { attentionSection } from '../../../plan/stepMeta.ts';
 import { TYPE_MACRO } from '../launch.ts';
-import type { CudaArgument, CudaKernel, CudaLaunch, CudaModule, CudaTarget, TensorMapSpec } from '../launch.ts';
+import type {
+  CudaArgument,
+  CudaKernel,
+  CudaLaunch,
+  CudaModule,
+  CudaTarget,
+  TensorMapSpec,
+} from '../launch.ts';
 import {
   boxRows,
   chooseAttention,
@@ -44,7 +51,9 @@ function check(call: AttentionCall): void {
     );
   }
   if (heads % kvHeads !== 0) {
-    throw new Error(`${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`);
+    throw new Error(
+      `${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`,
+    );
   }
   if (headDim > 256 || headDim % 2 !== 0) {
     throw new Error(`${label}: got head_dim ${headDim}, expected an even number up to 256; no kernel has it`);
@@ -101,7 +110,12 @@ function ctasOf(call: AttentionCall, target: CudaTarget): number {
   );
 }
 
-function typesOf(source: CudaAttentionVariant['source'], q: DType, kv: DType, out: DType): Record<string, string> {
+function typesOf(
+  source: CudaAttentionVariant['source'],
+  q: DType,
+  kv: DType,
+  out: DType,
+): Record<string, string> {
   if (source === 'attention_simple') return { Q: TYPE_MACRO[q], KV: TYPE_MACRO[kv], OUT: TYPE_MACRO[out] };
   return { TYPE: TYPE_MACRO[kv], OUT: TYPE_MACRO[out] };
 }
