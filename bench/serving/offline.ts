@@ -175,8 +175,9 @@ async function measure(
       request(`${order} ${next++}`, runner.config, promptTokens + made, outputTokens - made, random),
     );
   };
-  const perRequest = Math.ceil((promptTokens + outputTokens) / runner.sizes.pageSize);
-  const first = Math.min(runner.sizes.maxRequests, Math.ceil(runner.sizes.pages / perRequest) * 2);
+  // As many as run at the same time: each holds its prompt and half of its answer on average.
+  const perRequest = (promptTokens + outputTokens / 2) / runner.sizes.pageSize;
+  const first = Math.min(runner.sizes.maxRequests, Math.floor((0.97 * runner.sizes.pages) / perRequest));
   for (let k = 0; k < first; k++) submit(Math.floor(((k * 0.618034) % 1) * outputTokens));
 
   let windowStart: number | undefined;

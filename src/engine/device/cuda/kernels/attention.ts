@@ -18,6 +18,7 @@ import type {
   CudaTarget,
   TensorMapSpec,
 } from '../launch.ts';
+import { merge } from './merge.ts';
 import {
   boxRows,
   chooseAttention,
@@ -231,7 +232,29 @@ function prebuilt(family: CudaTarget['cuda']['family']): CudaModule[] {
   return modules;
 }
 
-export const attention: CudaKernel<'attention'> = {
-  launches: (call, target) => [attentionLaunch(call, target)],
-  prebuilt,
-};
+/** Kernels whose CTAs merge split tiles themselves: whoever comes last. */
+const MERGING: readonly string[] = ['attention_wgmma', 'attention_decode'];
+
+function launches(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  if (call.both) {
+    const mixed = mixedLaunch(call, target);
+    if (mixed) return [mixed];
+    const each = { ...call, both: false, merged: false };
+    return [
+      attentionLaunch({ ...each, tile: 128 }, target),
+      attentionLaunch({ ...each, tile: 16 }, target),
+      ...mergeOf(call, target),
+    ];
+  }
+  if (!call.merged) return [attentionLaunch(call, target)];
+  const merges = MERGING.includes(chooseAttention(shapeOf(call), target).source);
+  return merges
+    ? [attentionLaunch(call, target, true)]
+    : [attentionLaunch(call, target), ...mergeOf(call, target)];
+}
+
+function mergeOf(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  return merge.launches({ ...call, kernel: 'merge', workgroups: undefined }, target);
+}
+
+export const attention: CudaKernel<'attention'> = { launches, prebuilt };
