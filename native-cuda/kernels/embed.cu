@@ -6,7 +6,7 @@
 #define FROM_SAMPLED 0x80000000u
 #define SAMPLED_WORDS 44
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, RESIDENT_THREADS / 256)
 embed(const u32 *meta, const stored<TABLE> *table, const u32 *sampled, float *out, u32 columns, u32 capacity,
       u32 range, u32 tokenIds, u32 rowStart, u32 tableRows) {
   // The metadata does not change while a program runs, so it may be read before earlier launches are done.

@@ -3,7 +3,7 @@
 // Macros: Y, OUT (storage types), W (elements of an access).
 #include "lib/vector.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, RESIDENT_THREADS / 256)
 moe_combine(const u32 *meta, const stored<Y> *y, const float *weights, stored<OUT> *out, u32 columns, u32 topK,
             u32 capacity, u32 range) {
   Rows rows = rowsOf(meta, range, capacity);

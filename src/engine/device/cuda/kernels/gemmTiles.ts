@@ -148,8 +148,12 @@ function residents(sharedBytes: number, threads: number, { cuda }: CudaTarget): 
   return Math.max(1, Math.min(byMemory, Math.floor(1024 / threads), 4));
 }
 
-/** The launch of a product on tensor cores where they can take it, else on ordinary ones. */
-export function tiledLaunch(product: TiledProduct, target: CudaTarget): CudaLaunch {
+/**
+ * The launch of a product on tensor cores where they can take it, else on ordinary ones.
+ *
+ * @param forced a tile for tensor cores, for benches
+ */
+export function tiledLaunch(product: TiledProduct, target: CudaTarget, forced?: MmaTile): CudaLaunch {
   const { a, w, out, silu, add, grouped } = product;
   const types = `${a.dtype} ${w.dtype} ${out.dtype}`;
   const suffix = `${silu ? ' silu' : ''}${add ? ' add' : ''}${grouped ? ' grouped' : ''}`;
@@ -171,7 +175,7 @@ export function tiledLaunch(product: TiledProduct, target: CudaTarget): CudaLaun
   });
   const experts = grouped?.experts ?? 0;
   if (takesMma(product)) {
-    const tile = chooseMmaTile(product, target);
+    const tile = forced ?? chooseMmaTile(product, target);
     const module = mmaModule(
       tile,
       { in: a.dtype as 'bf16', out: out.dtype as 'bf16' },
