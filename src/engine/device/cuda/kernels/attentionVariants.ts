@@ -31,8 +31,8 @@ const MAX_HEAD_DIM = 256;
 const UNIT = 16; // KV tokens of a unit
 const ALIGNMENT = 1024; // of swizzled tiles; dynamic shared memory itself promises less
 const TMA_HEAD_DIMS = [64, 128, 256];
-/** Shared memory of a guest CTA: what a GEMM with four stages of 48 KiB leaves. */
-const GUEST_BYTES = 32768;
+/** Shared memory of a guest CTA: what the product with room for one leaves (gemm/hopper/variant.ts). */
+const GUEST_BYTES = 70 * 1024;
 
 /** Largest power of two that divides n, at most `limit`: rows of a TMA box, which must lie within one page. */
 export function boxRows(pageSize: number, limit: number): number {
