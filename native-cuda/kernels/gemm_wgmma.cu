@@ -1,14 +1,13 @@
 // gemm_wgmma: out[m, outColumn + n] (+)= sum_k a[m, k] * w[n, k] + bias[n] for the rows m of a range; Hopper.
 //
 // The matrix instructions compute the transpose: weights are their rows (64 each), tokens their columns (8 to 256). So
-// one kernel serves 1 row of `a` and 4096. A CTA has one warp or warpgroup that loads (one thread, TMA) and GROUPS warpgroups that multiply; a
-// tile is GROUPS * 64 * BLOCKS weight rows x TOKENS tokens. CTAs of a cluster (CLUSTER_W along weights, CLUSTER_T along
-// tokens) hold neighbouring tiles and load each operand tile once for those that share it.
+// one kernel serves 1 row of `a` and 4096. A CTA has a warp or warpgroup of which one thread loads (TMA), and GROUPS
+// warpgroups that multiply; a tile is GROUPS * 64 * BLOCKS weight rows x TOKENS tokens. CTAs of a cluster (CLUSTER_W
+// along weights, CLUSTER_T along tokens) hold neighbouring tiles and load each operand tile once for those that share it.
 //
 // Whole tiles are dealt out in waves. Of the last one or two waves every tile is cut into equal ranges of K, when that
 // keeps more clusters busy than it costs; all tiles alike, so that what works at one time shares operands in L2. The
-// sums of the ranges meet in `scratch`; whoever comes last adds them up, in the order of K: results do not depend on
-// timing.
+// sums of the ranges meet in `scratch`; who has the last range of K adds them up, in the order of K.
 //
 // SILU: the rows of w are gate rows, then up rows; a tile holds 8 gate rows, 8 up rows, and so on in turn.
 #include "lib/hopper.cuh"
@@ -26,7 +25,9 @@
 #ifndef JOIN_STEPS
 #define JOIN_STEPS 8
 #endif
+#ifndef MOST_UNITS
 #define MOST_UNITS 3
+#endif
 // CTAs that fit a multiprocessor: with 2, the next launch loads its first weights while this one ends.
 #ifndef RESIDENT
 #define RESIDENT 1
@@ -48,7 +49,9 @@
 #ifndef JOIN_STEPS
 #define JOIN_STEPS 8
 #endif
+#ifndef MOST_UNITS
 #define MOST_UNITS 3
+#endif
 // CTAs that fit a multiprocessor: with 2, the next launch loads its first weights while this one ends.
 #ifndef RESIDENT
 #define RESIDENT 1
@@ -208,64 +211,84 @@ __device__ __forceinline__ void load(Work work, u32 ring, u32 full, u32 empty, c
 
 typedef float Sums[BLOCKS][TOKENS / 2];
 
-// Leaves the sums of a part of a tile in scratch. True for the warpgroup that comes last: it then has the whole.
-__device__ __forceinline__ bool joinParts(Sums &sums, const Work &work, u32 group, u32 rank, float4 *scratch, u32 *counters,
-                                          volatile u32 *word) {
-  constexpr u32 PER_BLOCK = TOKENS / 8, QUADS = BLOCKS * PER_BLOCK; // float4 of a thread
+// Whether thread 0 of the 128 says so, for all of them.
+__device__ __forceinline__ bool told(u32 barrier, bool value) {
+  u32 any;
+  asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; bar.red.or.pred q, %2, 128, p; selp.u32 %0, 1, 0, q; }"
+               : "=r"(any) : "r"(u32(value)), "r"(barrier) : "memory");
+  return any != 0;
+}
+
+// Sums of the first `parts` of a tile, from scratch, in their order; then those that the thread holds, if `own`.
+__device__ __forceinline__ void addParts(Sums &sums, const float4 *first, u32 partStride, u32 parts, bool own) {
+  constexpr u32 PER_BLOCK = TOKENS / 8, QUADS = BLOCKS * PER_BLOCK;
   constexpr u32 BATCH = PER_BLOCK % 8 == 0 ? 8 : PER_BLOCK % 4 == 0 ? 4 : PER_BLOCK % 2 == 0 ? 2 : 1;
-  const u32 thread = threadIdx.x % 128, tile = work.tile - work.whole;
-  const u32 partStride = work.cut * (CLUSTER * GROUPS * QUADS * 128);
-  float4 *first = scratch + ((tile * CLUSTER + rank) * GROUPS + group) * (QUADS * 128) + thread;
-  float4 *own = first + u64(work.part) * partStride;
+#pragma unroll
+  for (u32 q = 0; q < QUADS; q += BATCH) {
+    float *to = &sums[q / PER_BLOCK][q % PER_BLOCK * 4];
+    const float4 *from = first + q * 128;
+    float before[BATCH * 4];
+#pragma unroll
+    for (u32 i = 0; i < BATCH; i++) {
+      const float4 value = __ldcg(from + i * 128);
+      before[i * 4] = value.x;
+      before[i * 4 + 1] = value.y;
+      before[i * 4 + 2] = value.z;
+      before[i * 4 + 3] = value.w;
+    }
+    from += partStride;
+#pragma unroll BATCH >= 8 ? 1 : BATCH >= 4 ? 2 : 4
+    for (u32 part = 1; part < parts; part++, from += partStride) {
+#pragma unroll
+      for (u32 i = 0; i < BATCH; i++) {
+        const float4 value = __ldcg(from + i * 128);
+        before[i * 4] += value.x;
+        before[i * 4 + 1] += value.y;
+        before[i * 4 + 2] += value.z;
+        before[i * 4 + 3] += value.w;
+      }
+    }
+#pragma unroll
+    for (u32 i = 0; i < BATCH * 4; i++) to[i] = own ? before[i] + to[i] : before[i];
+  }
+}
+
+// The parts of a tile leave their sums in scratch, but the last, which waits for them and then has the whole: true for
+// it. When it has waited long (the others may need the multiprocessor that it holds), it leaves its sums as well, and
+// whoever comes after all others adds them up: the same sums in the same order.
+__device__ __forceinline__ bool joinParts(Sums &sums, const Work &work, u32 group, u32 rank, float4 *scratch, u32 *counters) {
+  constexpr u32 QUADS = BLOCKS * TOKENS / 8; // float4 of a thread
+  constexpr u32 MOST_LOOKS = 100; // tens of microseconds
+  const u32 thread = threadIdx.x % 128, place = ((work.tile - work.whole) * CLUSTER + rank) * GROUPS + group;
+  const u32 partStride = work.cut * (CLUSTER * GROUPS * QUADS * 128), others = work.parts - 1;
+  float4 *first = scratch + place * (QUADS * 128) + thread;
+  u32 *counter = counters + place;
+  u32 seen = 0;
+  if (work.part == others) {
+    if (thread == 0) {
+      for (u32 look = 0; look < MOST_LOOKS && seen < others; look++)
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+      if (seen == others) *counter = 0;
+    }
+    if (told(1 + group, thread == 0 && seen == others)) {
+      addParts(sums, first, partStride, others, true);
+      return true;
+    }
+  }
+  float4 *to = first + u64(work.part) * partStride;
 #pragma unroll
   for (u32 q = 0; q < QUADS; q++) {
-    const float *from = &sums[q / PER_BLOCK][q % PER_BLOCK * 4];
-    __stcg(own + q * 128, make_float4(from[0], from[1], from[2], from[3]));
+    const float *from = &sums[q / (TOKENS / 8)][q % (TOKENS / 8) * 4];
+    __stcg(to + q * 128, make_float4(from[0], from[1], from[2], from[3]));
   }
   __threadfence();
   syncThreads(1 + group, 128);
   if (thread == 0) {
-    u32 *counter = counters + (tile * CLUSTER + rank) * GROUPS + group;
-    u32 seen;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(seen) : "l"(counter) : "memory");
-    if (seen == work.parts - 1) *counter = 0;
-    *word = seen;
+    if (seen == others) *counter = 0;
   }
-  syncThreads(1 + group, 128);
-  const bool last = *word == work.parts - 1;
-  syncThreads(1 + group, 128); // before `word` is written again
-  if (!last) return false;
-  __threadfence();
-#pragma unroll
-  for (u32 q = 0; q < QUADS; q += BATCH) {
-    float *to = &sums[q / PER_BLOCK][q % PER_BLOCK * 4];
-    if (work.parts == 2) { // a sum of two does not depend on the order
-      const float4 *from = first + u64(1 - work.part) * partStride + q * 128;
-#pragma unroll
-      for (u32 i = 0; i < BATCH; i++) {
-        const float4 value = __ldcg(from + i * 128);
-        to[i * 4] += value.x;
-        to[i * 4 + 1] += value.y;
-        to[i * 4 + 2] += value.z;
-        to[i * 4 + 3] += value.w;
-      }
-    } else {
-#pragma unroll
-      for (u32 i = 0; i < BATCH * 4; i++) to[i] = 0;
-      const float4 *from = first + q * 128;
-#pragma unroll BATCH >= 8 ? 2 : BATCH >= 4 ? 4 : 8
-      for (u32 part = 0; part < work.parts; part++, from += partStride) {
-#pragma unroll
-        for (u32 i = 0; i < BATCH; i++) {
-          const float4 value = __ldcg(from + i * 128);
-          to[i * 4] += value.x;
-          to[i * 4 + 1] += value.y;
-          to[i * 4 + 2] += value.z;
-          to[i * 4 + 3] += value.w;
-        }
-      }
-    }
-  }
+  if (!told(1 + group, thread == 0 && seen == others)) return false;
+  addParts(sums, first, partStride, work.parts, false);
   return true;
 }
 
@@ -365,7 +388,6 @@ extern "C" __global__ void LAUNCH_LIMITS
   const u32 turns = ring + STAGES * STAGE_BYTES;
   const u32 full = turns + CONSUMERS / 32 * TURN_BYTES, empty = full + 8 * STAGES;
   const u32 rank = CLUSTER == 1 ? 0 : clusterRank();
-  volatile u32 *words = reinterpret_cast<volatile u32 *>(shared + (empty + 8 * STAGES - sharedAddress(shared)));
   if (threadIdx.x == 0) {
     for (u32 stage = 0; stage < STAGES; stage++) {
       initBarrier(full + 8 * stage, 1);
@@ -446,7 +468,7 @@ extern "C" __global__ void LAUNCH_LIMITS
       u32 tileT, tileW;
       work.place(tileT, tileW);
       if (SPLIT && work.isPart()) {
-        if (!joinParts(sums, work, group, rank, scratch, counters, words + group)) continue;
+        if (!joinParts(sums, work, group, rank, scratch, counters)) continue;
       }
       const u32 row = (tileT * CLUSTER_T + rank / CLUSTER_W) * TOKENS;
       const u32 column = (tileW * CLUSTER_W + rank % CLUSTER_W) * COLUMNS + (group * 4 + warp) * (PIECES * 8);

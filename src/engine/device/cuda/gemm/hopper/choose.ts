@@ -22,31 +22,35 @@ export interface HopperShape {
   workgroups?: number;
 }
 
-/** Of one multiprocessor, for a microsecond. */
-const FLOPS = 5.1e6;
-const BYTES_IN = 68e3;
+/** Of one multiprocessor: what it computes in a microsecond, what it takes in at most. */
+const FLOPS = 5.8e6;
+const BYTES_IN = 86e3;
+/** Microseconds from asking for bytes to having them, when all multiprocessors ask: bounds what few stages take in. */
+const LATENCY = 1.3;
 /** Of the GPU: bytes of weights that memory delivers in a microsecond. */
-const MEMORY_BYTES = 2.95e6;
+const MEMORY_BYTES = 3.04e6;
 
 /** Estimated time in microseconds. */
 export function estimate(variant: HopperVariant, shape: HopperShape): number {
   const { rows, N, K, multiprocessors, workgroups = multiprocessors } = shape;
   const weights = weightsOf(variant);
-  const { tokens, clusterW, clusterT, resident } = variant;
+  const { tokens, clusterW, clusterT, resident, stages } = variant;
   const tiles = Math.ceil(N / (weights * clusterW)) * Math.ceil(rows / (tokens * clusterT));
-  const steps = Math.ceil(K / STEP);
   const clusters = Math.max(1, Math.floor(workgroups / clusterOf(variant)));
-  const plan = scheduleOf(tiles, clusters, steps);
+  const plan = scheduleOf(tiles, clusters, Math.ceil(K / STEP));
   // CTAs beyond one for each multiprocessor share it.
   const share = Math.max(1, workgroups / multiprocessors);
   const multiply = (2 * weights * tokens * STEP) / FLOPS;
-  const load = stageBytes(variant) / BYTES_IN;
+  const bytes = stageBytes(variant);
+  const load = bytes / Math.min(BYTES_IN, (stages * bytes) / LATENCY);
   // Bytes that L2 delivers cost power, and so clock; sharing saves some.
   const fromL2 = ((weights / clusterT + tokens / clusterW) * STEP * 2) / BYTES_IN;
-  const join = 4 + (weights * tokens * 4) / 20e3;
-  const busy = plan.steps * (Math.max(multiply, load) + fromL2 / 20) * share;
+  const busy = plan.steps * (Math.max(multiply, load) + fromL2 / 10) * share;
   const memory = (N * K * 2) / MEMORY_BYTES;
-  return Math.max(busy, memory) + plan.joins * (busy > memory ? join : join / 2) + (resident === 2 ? 2 : 4);
+  const join = 2.9 + (weights * tokens * 4 * (1 + 0.4 * (plan.parts - 2))) / 26e3;
+  const ends = resident === 2 ? 0.3 : 1.2;
+  // The shorter of the two hides behind the longer, but not all of it.
+  return Math.max(busy, memory) + 0.19 * Math.min(busy, memory) + plan.joins * join + ends;
 }
 
 export function chooseHopper(shape: HopperShape): HopperVariant {

@@ -74,19 +74,18 @@ export const FEW_VARIANTS: readonly HopperVariant[] = [
   { ...small, tokens: 64, stages: 4 },
 ];
 
+/** Of equals the first is taken. */
 export const MANY_VARIANTS: readonly HopperVariant[] = [
-  { ...half, tokens: 128, stages: 4 },
-  { ...middle, ...alone, tokens: 64, stages: 8 },
-  { ...middle, ...alone, tokens: 96, stages: 7 },
-  { ...middle, ...alone, tokens: 128, stages: 6 },
-  { ...middle, ...sharedWeights, tokens: 128, stages: 6 },
-  { ...middle, ...sharedTokens, tokens: 128, stages: 6 },
-  { ...middle, ...sharedTokens, tokens: 192, stages: 5 },
-  { ...middle, ...alone, tokens: 256, stages: 4 },
-  { ...middle, ...sharedTokens, tokens: 256, stages: 4 },
-  { ...large, ...alone, tokens: 128, stages: 4 },
   { ...large, ...sharedWeights, tokens: 128, stages: 4 },
-  { ...large, ...sharedWeights, tokens: 160, stages: 3 },
+  { ...large, ...alone, tokens: 128, stages: 4 },
+  { ...middle, ...sharedTokens, tokens: 256, stages: 4 },
+  { ...middle, ...alone, tokens: 256, stages: 4 },
+  { ...middle, ...sharedTokens, tokens: 192, stages: 5 },
+  { ...middle, ...alone, tokens: 192, stages: 5 },
+  { ...middle, ...sharedWeights, tokens: 128, stages: 6 },
+  { ...middle, ...alone, tokens: 128, stages: 6 },
+  { ...middle, ...alone, tokens: 96, stages: 7 },
+  { ...middle, ...alone, tokens: 64, stages: 8 },
 ];
 
 /**
