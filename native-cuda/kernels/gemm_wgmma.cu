@@ -31,6 +31,28 @@
 #ifndef RESIDENT
 #define RESIDENT 1
 #endif
+// Whether registers are left for 128 threads of another kernel, 80 each.
+#ifndef GUEST
+#define GUEST 0
+#endif
+// Registers of a thread when they have moved: of the loading warpgroup, of the others. 0: as many as at launch.
+#define LOADER_REGISTERS (GROUPS == 3 ? 24 : 40)
+#define REGISTERS (RESIDENT == 2 ? 0 : GROUPS == 3 ? 160 : GUEST ? 192 : 232)
+#if GUEST
+#define LAUNCH_LIMITS __maxnreg__(144)
+#else
+#define LAUNCH_LIMITS __launch_bounds__(CONSUMERS + LOADERS, RESIDENT)
+#endif
+
+// What it costs to join the parts of a tile, in steps; and how many parts of tiles a cluster has at most.
+#ifndef JOIN_STEPS
+#define JOIN_STEPS 8
+#endif
+#define MOST_UNITS 3
+// CTAs that fit a multiprocessor: with 2, the next launch loads its first weights while this one ends.
+#ifndef RESIDENT
+#define RESIDENT 1
+#endif
 // Registers of a thread: of the loading warpgroup, of the others. 0: as many as at launch.
 #ifndef LOADER_REGISTERS
 #define LOADER_REGISTERS (GROUPS == 3 ? 24 : 40)
@@ -47,7 +69,7 @@ constexpr u32 WEIGHT_BYTES = WEIGHTS * ROW_BYTES;
 constexpr u32 TOKEN_BYTES = TOKENS * ROW_BYTES;
 constexpr u32 STAGE_BYTES = WEIGHT_BYTES + TOKEN_BYTES;
 constexpr u32 CONSUMERS = GROUPS * 128;
-constexpr u32 LOADERS = REGISTERS > 0 ? 128 : 32; // registers move between whole warpgroups
+[[maybe_unused]] constexpr u32 LOADERS = REGISTERS > 0 ? 128 : 32; // registers move between whole warpgroups
 // Groups of 8 output columns that a warp holds, and bytes in which it turns them (16-bit outputs).
 constexpr u32 PIECES = SILU ? BLOCKS : 2 * BLOCKS;
 constexpr u32 TURN_BYTES = OUT == F32 ? 0 : 1024;
@@ -334,7 +356,7 @@ __device__ __forceinline__ void writeTile(const Sums &sums, const Output &output
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(CONSUMERS + LOADERS, RESIDENT)
+extern "C" __global__ void LAUNCH_LIMITS
     gemm_wgmma(const __grid_constant__ TensorMap weights, const __grid_constant__ TensorMap tokens, const u32 *meta,
                u32 rangeWord, u32 capacity, u32 columns, u32 steps, u32 groupT, stored<OUT> *out, u32 ldc, u32 outColumn,
                const float *bias, float4 *scratch, u32 *counters) {

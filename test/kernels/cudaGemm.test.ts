@@ -7,7 +7,7 @@ import { MOST_UNITS, scheduleOf } from '../../src/engine/device/cuda/gemm/hopper
 import {
   ALL_VARIANTS,
   clusterOf,
-  GUEST_VARIANT,
+  GUEST_VARIANTS,
   sharedBytesOf,
   threadsOf,
   variantName,
@@ -78,7 +78,8 @@ describe('variants of gemm_wgmma', () => {
   });
 
   it('leave room for a guest', () => {
-    expect(228 * 1024 - sharedBytesOf(GUEST_VARIANT, false) - 2048).toBeGreaterThanOrEqual(36 * 1024);
+    const room = GUEST_VARIANTS.map((variant) => 228 * 1024 - sharedBytesOf(variant, false) - 2048);
+    expect(Math.max(...room)).toBeGreaterThanOrEqual(36 * 1024);
   });
 });
 

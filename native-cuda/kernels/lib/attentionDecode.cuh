@@ -47,10 +47,11 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
   const DecodeInput &in;
   u8 *shared;
   u32 base, warp, lane; // base: of `shared`
-  u32 box, boxes;       // tokens of a box of K and V, boxes of a unit
-  // Feeding: words of the next item and of the one after it, pages of this lane, units of the item that were sent.
+  u32 box, boxShift, unitShift; // tokens of a box of K and V, its logarithm, and that of the boxes of a unit
+  // Feeding: words of the next item and of the one after it; each lane has a box, `row` is where it begins in the KV cache
+  // (in.kvRows beyond the item: out of bounds, which TMA reads as zero); units of the item that were sent.
   ItemWalk walk;
-  u32 wordsNext, wordsAhead, page, pageNext, sent, toSend;
+  u32 wordsNext, wordsAhead, row, pageNext, sent, toSend;
   bool hasNext, hasAhead, wide;
   // Items in the queue, from number `item` on; units on their way, from slot `slot` on.
   u32 item, items, slot, parity, inFlight;
@@ -58,7 +59,7 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
   __device__ __forceinline__ Decode(const DecodeInput &input, u8 *memory, u32 thread)
       : in(input), shared(memory), base(sharedAddress(memory)), warp(thread / 32), lane(thread % 32) {
     box = min(in.shape.pageSize & (0u - in.shape.pageSize), UNIT);
-    boxes = UNIT / box;
+    boxShift = 31 - __clz(box), unitShift = 4 - boxShift;
 #if TMA
     if (lane == 0) {
       for (int i = 0; i < DEPTH; i++) barrierInit(keysFull(i), 1), barrierInit(valuesFull(i), 1);
@@ -83,7 +84,7 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
   // Byte offset of a token's row within a unit of K or V, before the swizzle; bytes between blocks of 64 columns.
 #if TMA
   __device__ __forceinline__ u32 rowOffset(u32 token) const {
-    return (token / box) * (BLOCKS * box * 128) + (token & (box - 1)) * 128;
+    return (token >> boxShift) * (BLOCKS * box * 128) + (token & (box - 1)) * 128;
   }
   __device__ __forceinline__ u32 blockStride() const { return box * 128; }
 #else
@@ -95,18 +96,27 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
   __device__ __forceinline__ u32 unitsOf(u32 start, u32 end) const {
     return end > start ? (end - firstToken(start) + UNIT - 1) / UNIT : 0;
   }
-  __device__ __forceinline__ u32 batch() const { return 32 / boxes; } // units of a warp whose pages the lanes hold
+  __device__ __forceinline__ u32 batch() const { return 32 >> unitShift; } // units of a warp whose pages the lanes hold
 
   __device__ __forceinline__ u32 readAhead() {
     u32 index = 0;
     hasAhead = walk.next(in.meta, in.shape, index);
     return hasAhead && lane < ITEM_WORDS ? in.meta[in.shape.items + index * ITEM_WORDS + lane] : 0;
   }
-  // The page of this lane's box, from unit `of` of this warp on. NONE beyond the item.
+  // First token of this lane's box, from unit `of` of this warp on.
+  __device__ __forceinline__ u32 boxToken(u32 kvStart, u32 of) const {
+    return firstToken(kvStart) + (warp + (of + (lane >> unitShift)) * WARPS) * UNIT + ((lane << boxShift) & (UNIT - 1));
+  }
   __device__ __forceinline__ u32 readPages(u32 words, u32 of) const {
-    u32 token = firstToken(word(words, 6)) + (warp + (of + lane / boxes) * WARPS) * UNIT + (lane & (boxes - 1)) * box;
-    u32 end = word(words, 7), first = word(words, 1);
+    const u32 token = boxToken(word(words, 6), of), end = word(words, 7), first = word(words, 1);
     return token < end ? in.meta[in.shape.pages + first + token / in.shape.pageSize] : NONE;
+  }
+  // Takes the pages that were read for unit `sent` on of the newest item in the queue.
+  __device__ __forceinline__ void takePages() {
+    const u32 *words = queued(item + items - 1);
+    const u32 token = boxToken(words[6], sent);
+    row = pageNext == NONE ? in.kvRows
+                           : (pageNext * in.shape.kvHeads + words[8]) * in.shape.pageSize + token % in.shape.pageSize;
   }
   __device__ __forceinline__ void start() {
     walk.start();
@@ -114,8 +124,10 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
     wide = false;
     wordsNext = readAhead();
     hasNext = hasAhead;
-    wordsAhead = hasNext ? readAhead() : 0;
-    pageNext = hasNext ? readPages(wordsNext, 0) : NONE;
+    if (!hasNext) return;
+    pageNext = readPages(wordsNext, 0);
+    sendQuery(true, 0, 0);
+    wordsAhead = readAhead();
     for (int i = 0; i < DEPTH; i++) feed();
   }
   // Puts the next item into the queue. False when there is none, or the queue is full.
@@ -129,7 +141,7 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
     items++;
     const u32 units = unitsOf(word(wordsNext, 6), word(wordsNext, 7));
     toSend = units > warp ? (units - warp + WARPS - 1) / WARPS : 0, sent = 0;
-    page = pageNext;
+    takePages();
     wide = again;
     if (!again) {
       wordsNext = wordsAhead, hasNext = hasAhead;
@@ -147,30 +159,28 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
 
   // Sends one unit of K, or V, to slot `to`.
   __device__ __forceinline__ void send(bool values, u32 to) {
-    const u32 *words = queued(item + items - 1);
-    const u32 place = keysAt(to) + (values ? HALF : 0), head = words[8], inBatch = sent & (batch() - 1);
-    const u32 token = firstToken(words[6]) + (warp + sent * WARPS) * UNIT;
+    const u32 place = keysAt(to) + (values ? HALF : 0), firstBox = (sent << unitShift) & 31;
 #if TMA
     const u32 barrier = values ? valuesFull(to) : keysFull(to);
     if (lane == 0) barrierExpect(barrier, HALF);
-    for (u32 b = 0; b < boxes; b++) {
-      const u32 id = __shfl_sync(~0u, page, inBatch * boxes + b), at = (token + b * box) % in.shape.pageSize;
-      // Out of bounds reads as zero.
-      const u32 row = id == NONE ? in.kvRows : (id * in.shape.kvHeads + head) * in.shape.pageSize + at;
-      if (lane == 0) copyBox(place + b * (BLOCKS * box * 128), values ? in.vMap : in.kMap, 0, row, 0, barrier);
+    const u32 at = __shfl_sync(~0u, row, firstBox);
+    if (lane == 0) copyBox(place, values ? in.vMap : in.kMap, 0, at, 0, barrier);
+    if (unitShift) { // pages of 8 tokens
+      const u32 second = __shfl_sync(~0u, row, firstBox + 1);
+      if (lane == 0) copyBox(place + BLOCKS * 8 * 128, values ? in.vMap : in.kMap, 0, second, 0, barrier);
     }
 #else
     constexpr u32 PIECES = BLOCKS * 8; // of 16 bytes in a row
-    const u32 end = words[7];
+    const u32 *words = queued(item + items - 1);
+    const u32 token = firstToken(words[6]) + (warp + sent * WARPS) * UNIT, end = words[7];
     const stored<TYPE> *cache = values ? in.v : in.k;
 #pragma unroll 4
     for (u32 i = lane; i < UNIT * PIECES; i += 32) {
-      const u32 r = i / PIECES, piece = i % PIECES, at = token + r;
-      const u32 id = __shfl_sync(~0u, page, inBatch * boxes + r / box);
-      const bool valid = id != NONE && at < end && piece < HEAD_DIM / 8;
-      const u64 row = u64(id * in.shape.kvHeads + head) * in.shape.pageSize + at % in.shape.pageSize;
+      const u32 r = i / PIECES, piece = i % PIECES;
+      const u32 at = __shfl_sync(~0u, row, firstBox + (r >> boxShift)) + (r & (box - 1));
+      const bool valid = token + r < end && piece < HEAD_DIM / 8;
       copyAsync16(place + (piece / 8) * blockStride() + r * 128 + ((piece % 8) ^ (r % 8)) * 16,
-                  valid ? cache + row * HEAD_DIM + piece * 8 : cache, valid ? 16 : 0);
+                  valid ? cache + u64(at) * HEAD_DIM + piece * 8 : cache, valid ? 16 : 0);
     }
 #endif
   }
@@ -181,7 +191,7 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
     if (inFlight == DEPTH) found = false;
     if (found) {
       if (sent > 0 && (sent & (batch() - 1)) == 0) {
-        page = pageNext;
+        takePages();
         nextPages();
       }
       send(false, (slot + inFlight) % DEPTH);
@@ -444,8 +454,11 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
   __device__ __forceinline__ void run() {
     start();
     if (items == 0) return;
-    sendQuery(false, 0, 0);
+#if TMA
     waitCopies<0>();
+#else
+    waitCopies<2 * DEPTH>(); // the queries; units are still on their way
+#endif
     meet();
 #if PROFILE
     Profiler profiler(in.profile, in.records);

@@ -12,6 +12,9 @@
 #ifndef PING_PONG
 #define PING_PONG 1
 #endif
+#ifndef RESCALE_AT
+#define RESCALE_AT 8.f
+#endif
 
 struct PrefillInput {
   const u32 *meta;
@@ -208,8 +211,10 @@ template <int BARRIER> struct Prefill {
           most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
           most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
           most = fmaxf(most, largest[e]);
+          // A maximum that grew little is not worth rescaling: weights then reach 2^RESCALE_AT at most.
+          if ((most - largest[e]) * shape.scale <= RESCALE_AT) most = largest[e];
           const float used = most == NEGATIVE_INFINITY ? 0.f : most * shape.scale;
-          factor[e] = exp2Fast(largest[e] * shape.scale - used);
+          factor[e] = most == largest[e] ? 1.f : exp2Fast(largest[e] * shape.scale - used);
           largest[e] = most;
           sum[e] *= factor[e];
           float part = 0.f;
@@ -263,8 +268,10 @@ template <int BARRIER> struct Prefill {
           pin(o);
           if (thread == 0) barrierArrive(valuesEmpty(valueStage));
           pack();
+          if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
 #pragma unroll
-          for (int i = 0; i < RESULTS; i++) o[i] *= factor[i / 2 % 2];
+            for (int i = 0; i < RESULTS; i++) o[i] *= factor[i / 2 % 2];
+          }
           valueStage = stage, valueParity = parity;
           if (++stage == STAGES) stage = 0, parity ^= 1;
         }

@@ -28,6 +28,7 @@ import {
 } from './attentionVariants.ts';
 
 const UNIT = 16;
+const GUEST_THREADS = 128;
 const BYTES = 2; // of an element that TMA copies
 
 function shapeOf(call: AttentionCall): CudaAttentionShape {
@@ -39,7 +40,7 @@ function shapeOf(call: AttentionCall): CudaAttentionShape {
     pageSize,
     qType: q.dtype,
     kvType: kCache.dtype,
-    threads: invocations,
+    threads: call.residency === 'guest' ? GUEST_THREADS : invocations,
   };
 }
 

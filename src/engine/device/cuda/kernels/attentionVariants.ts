@@ -31,8 +31,8 @@ const MAX_HEAD_DIM = 256;
 const UNIT = 16; // KV tokens of a unit
 const ALIGNMENT = 1024; // of swizzled tiles; dynamic shared memory itself promises less
 const TMA_HEAD_DIMS = [64, 128, 256];
-/** Shared memory of a guest CTA: what a GEMM with four stages of 48 KiB leaves. */
-const GUEST_BYTES = 32768;
+/** Shared memory of a guest CTA: what the product with room for one leaves (gemm/hopper/variant.ts). */
+const GUEST_BYTES = 70 * 1024;
 
 /** Largest power of two that divides n, at most `limit`: rows of a TMA box, which must lie within one page. */
 export function boxRows(pageSize: number, limit: number): number {
@@ -80,7 +80,7 @@ export function decodeBytes(headDim: number, { warps, depth, rows, combine }: De
   return ring + queries + combined + stats + items + warps * depth * 16 + 16;
 }
 
-/** As many units on their way as shared memory holds. */
+/** As many units on their way as shared memory holds; fewer warps where each could not have one. */
 export function decodeConstants(
   headDim: number,
   bytes: number,
@@ -88,6 +88,9 @@ export function decodeConstants(
 ): DecodeConstants {
   const rest = decodeBytes(headDim, { ...fixed, depth: 0 });
   const room = Math.floor((bytes - rest) / (fixed.warps * (unitBytes(headDim) + 16)));
+  if (room < 1 && fixed.warps > 1) {
+    return decodeConstants(headDim, bytes, { ...fixed, warps: Math.floor(fixed.warps / 2) });
+  }
   return { ...fixed, depth: Math.max(1, Math.min(6, room)) };
 }
 
@@ -172,7 +175,7 @@ export function chooseMixed(
   const tileTokens = kvTile(headDim);
   const prefill = prefillBytes(headDim, tileTokens, 2);
   const bytes = target.cuda.sharedBytesPerCta - 2 * ALIGNMENT - prefill;
-  const constants = decodeConstants(headDim, bytes, { warps: 4, rows: 8, combine: 2 });
+  const constants = decodeConstants(headDim, bytes, { warps: 3, rows: 8, combine: 2 });
   const decode = Math.ceil(decodeBytes(headDim, constants) / ALIGNMENT) * ALIGNMENT;
   return {
     source: 'attention_mixed',
@@ -183,7 +186,7 @@ export function chooseMixed(
       DECODE_DEPTH: constants.depth,
       DECODE_COMBINE: constants.combine,
     },
-    threads: 512,
+    threads: 384,
     sharedBytes: decode + prefill + ALIGNMENT,
   };
 }

@@ -81,7 +81,7 @@ export interface HopperUse {
 }
 
 export function hopperModule(variant: HopperVariant, use: HopperUse): CudaModule {
-  const { tokens, groups, blocks, stages, clusterW, clusterT, resident } = variant;
+  const { tokens, groups, blocks, stages, clusterW, clusterT, resident, guest = false } = variant;
   return {
     source: 'gemm_wgmma',
     defines: {
@@ -98,6 +98,7 @@ export function hopperModule(variant: HopperVariant, use: HopperUse): CudaModule
       CLUSTER_W: clusterW,
       CLUSTER_T: clusterT,
       RESIDENT: resident,
+      GUEST: guest,
     },
   };
 }

@@ -13,6 +13,8 @@ export interface HopperVariant {
   clusterT: 1 | 2;
   /** CTAs that fit a multiprocessor: with 2, the next launch loads its first weights while this one ends. */
   resident: 1 | 2;
+  /** Leaves 80 registers for each of 128 threads of another kernel on the same multiprocessor. */
+  guest?: boolean;
 }
 
 export const STEP = 64; // elements of K
@@ -45,9 +47,9 @@ export function stageBytes(variant: HopperVariant): number {
 
 /** The name of a variant in tables and logs: "256x128 c1x2 s4". */
 export function variantName(variant: HopperVariant): string {
-  const { tokens, groups, clusterW, clusterT, stages, resident } = variant;
+  const { tokens, groups, clusterW, clusterT, stages, resident, guest } = variant;
   const cluster = clusterOf(variant) > 1 ? ` c${clusterW}x${clusterT}` : '';
-  const how = `${groups === 2 ? '' : ` g${groups}`}${resident === 2 ? ' r2' : ''}`;
+  const how = `${groups === 2 ? '' : ` g${groups}`}${resident === 2 ? ' r2' : ''}${guest ? ' guest' : ''}`;
   return `${weightsOf(variant)}x${tokens}${cluster} s${stages}${how}`;
 }
 
@@ -88,9 +90,12 @@ export const MANY_VARIANTS: readonly HopperVariant[] = [
 ];
 
 /**
- * Leaves 56 KB of shared memory and 128 x 128 registers of each multiprocessor to a CTA of another kernel that runs
- * beside it.
+ * Large tiles that leave room on each multiprocessor for a CTA of a memory-bound kernel: 128 threads of 80 registers, and
+ * 72 KB (or 21 KB) of shared memory.
  */
-export const GUEST_VARIANT: HopperVariant = { ...large, ...sharedWeights, tokens: 128, stages: 3 };
+export const GUEST_VARIANTS: readonly HopperVariant[] = [
+  { ...large, ...sharedWeights, tokens: 128, stages: 3, guest: true },
+  { ...large, ...sharedWeights, tokens: 128, stages: 4, guest: true },
+];
 
-export const ALL_VARIANTS: readonly HopperVariant[] = [...FEW_VARIANTS, ...MANY_VARIANTS, GUEST_VARIANT];
+export const ALL_VARIANTS: readonly HopperVariant[] = [...FEW_VARIANTS, ...MANY_VARIANTS, ...GUEST_VARIANTS];
