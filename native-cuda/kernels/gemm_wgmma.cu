@@ -409,6 +409,7 @@ extern "C" __global__ void LAUNCH_LIMITS
   if (threadIdx.x >= CONSUMERS) {
     if (REGISTERS > 0) lowerRegisters<LOADER_REGISTERS>();
     if (threadIdx.x == CONSUMERS) load(work, ring, full, empty, weights, tokens, range.first, rank);
+    __syncwarp();
   } else {
     if (REGISTERS > 0) raiseRegisters<REGISTERS>();
     const u32 warp = threadIdx.x / 32 % 4;
