@@ -7,24 +7,34 @@
  *   node bench.mjs decode <shape> <streams,...> [prompt tokens] [output tokens]
  *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
  *   node bench.mjs search <shape> <layers> <mixes>   (mixes: 512x1024+512,... = decode x context + prefill)
+ *   node bench.mjs gemm-peers [filter] [rows,...]
+ *   node bench.mjs interference [rows]
+ *   node bench.mjs offline ['{"layers": 4, "seconds": 5}']   (options of the command, as JSON)
  *   node bench.mjs host-time
  *   node bench.mjs fidelity
- * Environment: OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
+ * Environment: DEVICE (webgpu, cuda), OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
  */
 import { writeFileSync } from 'node:fs';
 import { runAttentionMatrix } from './kernels/attentionMatrix.ts';
 import { runAttentionPlanBench } from './kernels/attentionPlan.ts';
+import { runGemmPeers } from './kernels/cudaGemm.ts';
+import { runInterference } from './kernels/interference.ts';
 import { runKernelBench } from './kernels/index.ts';
 import { runJoinPairs } from './kernels/joinPairs.ts';
 import { runAblationBench } from './serving/ablation.ts';
 import { runHostTimeBench } from './serving/hostTime.ts';
+import { runOfflineBench } from './serving/offline.ts';
 import { runDecodeBench } from './serving/index.ts';
 import { runSearchBench } from './serving/search.ts';
 import { runFidelityBench } from './sim/fidelity.ts';
 
 const [what, ...args] = process.argv.slice(2);
 const { OUT_FILE, TRACE_FILE: trace, FIGURE_FILE } = process.env;
-const common = { device: 'webgpu' as const, trace, print: (line: string): void => console.log(line) };
+const common = {
+  device: (process.env.DEVICE ?? 'webgpu') as 'cuda' | 'webgpu',
+  trace,
+  print: (line: string): void => console.log(line),
+};
 
 const benches: Record<string, () => Promise<object>> = {
   kernels: () => runKernelBench({ ...common, filter: args[0] }),
@@ -55,6 +65,19 @@ const benches: Record<string, () => Promise<object>> = {
     const [model, layers, mixes] = args;
     return runSearchBench({ ...common, model, layers: Number(layers), mixes, quick: true });
   },
+  'gemm-peers': () =>
+    runGemmPeers({ ...common, filter: args[0], rows: args[1] ? args[1].split(',').map(Number) : undefined }),
+  interference: () => runInterference({ ...common, rows: args[0] ? Number(args[0]) : undefined }),
+  offline: () =>
+    runOfflineBench({
+      ...common,
+      shape: 'llama-3-8b',
+      promptTokens: 1024,
+      outputTokens: 512,
+      seconds: 15,
+      warmSeconds: 3,
+      ...(JSON.parse(args[0] ?? '{}') as object),
+    }),
   'host-time': () => runHostTimeBench(common),
   fidelity: () => runFidelityBench(common),
 };

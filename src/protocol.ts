@@ -29,12 +29,21 @@ export interface LoadOptions {
   pageSize?: number;
   /** Longest request (prompt + output) in tokens; default: the model's own limit, or what the KV cache can hold. */
   maxModelLen?: number;
-  /** Storage of weights and KV cache; auto: f16 on GPUs, f32 on the cpu device. */
-  storage?: 'auto' | 'f32' | 'f16';
+  /** Storage of weights and KV cache; auto: bf16 on cuda, f16 on other GPUs, f32 on the cpu device. */
+  storage?: 'auto' | 'f32' | 'f16' | 'bf16';
   /** The next step is launched before the last one's tokens are read (overlapped) or after; default: plain on cpu. */
   loop?: 'plain' | 'overlapped';
   /** Pipelines of nano-operations: those that `nanoflow search` kept (default), none, or those of this file. */
   pipelines?: 'auto' | 'none' | { file: string };
+  /** Matrix products on the cuda device. */
+  gemm?: {
+    /** The backend that is asked first: wgmma, portable, cublaslt. */
+    backend?: string;
+    /** Times the candidates for this model's products and keeps the table; else a kept one is used. */
+    autotune?: boolean;
+    /** Operations that are not tuned: qkv, o, gate_up, down, lm_head. */
+    skipOps?: string[];
+  };
   /** Requests that may wait; one more is refused with `queue_full`. */
   maxQueuedRequests?: number;
   /** Prompt tokens that may wait altogether. */
@@ -57,6 +66,14 @@ export interface DeviceCandidate {
   reason: string;
 }
 
+export interface KernelModule {
+  name: string; // "gemm_wgmma A=BF16 ..."
+  architecture: string; // "sm_90a"
+  /** Prebuilt into the addon, in the disk cache, or compiled when it is first needed. */
+  origin: 'aot' | 'disk' | 'jit';
+  bytes: number; // of machine code; 0 for jit
+}
+
 export interface DeviceReport extends DeviceCandidate {
   /** Better devices that were not taken, best first. */
   rejected: DeviceCandidate[];
@@ -73,7 +90,7 @@ export interface ModelInfo {
   bosTokenId?: number;
   eosTokenIds: number[];
   hasChatTemplate: boolean;
-  storage: 'f32' | 'f16';
+  storage: 'f32' | 'f16' | 'bf16';
   weightBytes: number;
 }
 
@@ -212,6 +229,8 @@ export interface EngineApi {
   abort(id: string): void;
   stats(): EngineStats;
   devices(): Promise<DeviceCandidate[]>;
+  /** Kernels of the cuda device and where their machine code comes from; empty where there is no addon. */
+  kernelModules(): Promise<KernelModule[]>;
   shutdown(): Promise<void>;
 }
 

@@ -23,14 +23,17 @@ export class Buffers {
   }
 
   /** Random numbers in about [-1, 1), one stretch of them repeated: data of zeros would flatter clocks and caches. */
-  random(label: string, dtype: 'f32' | 'f16', shape: number[]): TensorView {
+  random(label: string, dtype: 'f32' | 'f16' | 'bf16', shape: number[]): TensorView {
     const view = this.make(label, dtype, shape);
     const stretch = new Uint32Array(Math.min(2 ** 20, Math.ceil(tensorBytes(dtype, shape) / 4)));
     const floats = new Float32Array(stretch.buffer);
     // For f16: exponent 01110 or less, so that every value is finite and below 1 in size.
     if (dtype === 'f16') for (let i = 0; i < stretch.length; i++) stretch[i] = this.random32() & 0xbbffbbff;
+    // For bf16: signs and fractions random, exponents of numbers from 1/4 to 1.
+    else if (dtype === 'bf16')
+      for (let i = 0; i < stretch.length; i++) stretch[i] = (this.random32() & 0x80ff80ff) | 0x3e803e80;
     else for (let i = 0; i < floats.length; i++) floats[i] = this.random32() / 2 ** 31 - 1;
-    const words = Math.ceil((elementCount(shape) * (dtype === 'f16' ? 2 : 4)) / 4);
+    const words = Math.ceil((elementCount(shape) * (dtype === 'f32' ? 4 : 2)) / 4);
     for (let at = 0; at < words; at += stretch.length) {
       this.device.write(view.buffer, at * 4, stretch.subarray(0, Math.min(stretch.length, words - at)));
     }

@@ -4,6 +4,7 @@
  */
 import type { Device } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
+import { createCudaDevice, findCudaDevices } from '../../src/engine/device/cuda/cudaDevice.ts';
 import { findNodeAdapters, nodeGpu } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
 import { flatCalls, type KernelCall } from '../../src/engine/kernels/calls.ts';
@@ -31,7 +32,7 @@ const files = import.meta.glob<BenchFile>('./*.bench.ts', { eager: true });
 await nodeGpu().catch(() => undefined);
 
 export interface KernelBenchOptions {
-  device: 'auto' | 'webgpu' | 'cpu';
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu';
   /** Only cases whose name contains this text. */
   filter?: string;
   /** Where to save a trace: the median run of each case, one after the other. */
@@ -46,6 +47,8 @@ export interface KernelBench {
 
 export async function openDevice(kind: KernelBenchOptions['device']): Promise<Device> {
   if (kind === 'cpu') return createCpuDevice({ registry: KERNELS });
+  if (kind === 'cuda') return createCudaDevice();
+  if (kind === 'auto' && findCudaDevices().devices.length > 0) return createCudaDevice();
   const { candidates, rejected } = await findNodeAdapters();
   if (candidates.length > 0) return createWebgpuDevice(candidates[0].adapter, { registry: KERNELS });
   if (kind === 'auto') return createCpuDevice({ registry: KERNELS });

@@ -14,7 +14,7 @@ import { openDevice } from './index.ts';
 import { timeCase } from './timing.ts';
 
 export interface JoinPairsOptions {
-  device: 'auto' | 'webgpu' | 'cpu';
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu';
   print: (line: string) => void;
   /** Rows of the GEMM; requests and their KV tokens. */
   rows?: number;

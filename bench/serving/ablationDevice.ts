@@ -25,7 +25,7 @@ const DEFAULTS = {
   software: { model: 'tiny', layers: 4, tokens: 64, context: 128 },
 };
 
-type RealOptions = AblationOptions & { device: 'auto' | 'webgpu' | 'cpu' };
+type RealOptions = AblationOptions & { device: 'auto' | 'cuda' | 'webgpu' | 'cpu' };
 
 export async function ablateDevice(options: RealOptions): Promise<{ ablation: Ablation; close: () => void }> {
   const device = await openDevice(options.device);

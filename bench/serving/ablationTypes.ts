@@ -4,7 +4,7 @@ import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import type { Trace } from '../../src/engine/trace/trace.ts';
 
 export interface AblationOptions {
-  device: 'auto' | 'webgpu' | 'cpu' | 'sim';
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu' | 'sim';
   gpu?: string;
   model?: string;
   layers?: number;

@@ -22,13 +22,13 @@ import { randomModelFiles } from './randomModel.ts';
 import { profileHeader, saveTrace } from './traceFile.ts';
 
 export interface DecodeBenchOptions {
-  device: 'auto' | 'webgpu' | 'cpu';
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu';
   shape: string; // a key of SHAPES
   streams: number[];
   promptTokens: number;
   outputTokens: number;
   runs: number; // medians of these, after one that is not counted
-  storage?: 'auto' | 'f32' | 'f16';
+  storage?: 'auto' | 'f32' | 'f16' | 'bf16';
   /** Where to save a trace: one decode step of one stream call by call, and the host's steps of the most streams. */
   trace?: string;
   print: (line: string) => void;

@@ -35,7 +35,7 @@ import { openSim } from './simSetup.ts';
 const solver = await import('highs').then(({ default: create }) => create()).catch(() => undefined);
 
 export interface SearchBenchOptions {
-  device: 'auto' | 'webgpu' | 'cpu' | 'sim';
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu' | 'sim';
   gpu?: string;
   /** Folder of a model, or a published shape with random weights. */
   model: string;
@@ -59,7 +59,7 @@ export async function runSearchBench(options: SearchBenchOptions): Promise<{
 
 async function searchDevice(options: SearchBenchOptions) {
   const { print, quick, progress } = options;
-  const device = await openDevice(options.device as 'auto' | 'webgpu' | 'cpu');
+  const device = await openDevice(options.device as 'auto' | 'cuda' | 'webgpu' | 'cpu');
   try {
     const slow = device.target.software || device.target.kind === 'cpu';
     const mixes = usage(() => mixesOf(options, slow ? 64 : 1024));

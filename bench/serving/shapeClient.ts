@@ -15,7 +15,7 @@ import { usage } from './benchError.ts';
 import { randomModelFiles } from './randomModel.ts';
 
 export interface ShapeClientOptions extends SizeOptions {
-  device: 'auto' | 'webgpu' | 'cpu';
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu';
   shape: string;
   layers?: number;
 }
@@ -33,7 +33,7 @@ export async function openShapeClient(options: ShapeClientOptions): Promise<Shap
   const config = parseModelConfig(await readJson(files, 'config.json'));
   const device = await openDevice(options.device);
   try {
-    const sizes = usage(() => chooseSizes(config, device.target, options));
+    const sizes = usage(() => chooseSizes(config, device.target, options, device.deviceMemory?.()));
     let parameters = 0;
     const runner = await ModelRunner.load(device, config, files, sizes, {
       weights: ({ totalParameters }) => (parameters = totalParameters),

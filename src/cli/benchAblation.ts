@@ -38,7 +38,7 @@ export function ablationCommand(): Command {
       'one batch through the pipelines non-overlap, nano-batch-only and overlap: tokens per second, busy time of each ' +
         'lane, gain; a table, JSON and a figure (needs a clone)',
     )
-    .addOption(deviceOption(['auto', 'webgpu', 'cpu', 'sim']));
+    .addOption(deviceOption(['auto', 'cuda', 'webgpu', 'cpu', 'sim']));
   addShapeOption(addGpuOption(command))
     .option('--layers <n>', 'layers of the shape on real devices (default: a few)', integer(1, 1000))
     .option('--tokens <n>', 'tokens of the dense batch (default: by device)', integer(1))

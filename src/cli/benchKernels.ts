@@ -5,7 +5,7 @@ import { type DecodeBenchModule, type KernelBenchModule, loadBench, runBench } f
 import { addShapeOption, type BenchDevice, deviceOption } from './benchTarget.ts';
 import { integer, integers } from './values.ts';
 
-const REAL = ['auto', 'webgpu', 'cpu'] as const;
+const REAL = ['auto', 'cuda', 'webgpu', 'cpu'] as const;
 
 export const line = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -40,7 +40,7 @@ export function decodeCommand(): Command {
     .option('--prompt-tokens <n>', 'length of the prompts', positive, 128)
     .option('--output-tokens <n>', 'tokens of each answer', integer(2), 256)
     .option('--runs <n>', 'measured runs; figures are medians', integer(1, 1000), 3)
-    .addOption(new Option('--storage <type>').choices(['auto', 'f32', 'f16']).default('auto'));
+    .addOption(new Option('--storage <type>').choices(['auto', 'f32', 'f16', 'bf16']).default('auto'));
   type Options = Omit<Parameters<DecodeBenchModule['runDecodeBench']>[0], 'print' | 'shape'>;
   return addRecordOptions(command).action(async (flags: RecordFlags & Options & { model: string }) => {
     const { runDecodeBench } = await loadBench<DecodeBenchModule>('serving/index.ts');

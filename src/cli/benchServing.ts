@@ -29,7 +29,7 @@ interface ServingFlags extends Omit<EngineFlags, 'device'>, RecordFlags, TargetF
 /** What bench/serving/shapeClient.ts exports. */
 interface ShapeClientModule {
   openShapeClient(options: {
-    device: 'auto' | 'webgpu' | 'cpu';
+    device: 'auto' | 'cuda' | 'webgpu' | 'cpu';
     shape: string;
     layers?: number;
     maxBatchTokens?: number;
@@ -37,7 +37,7 @@ interface ShapeClientModule {
     kvMemoryBytes?: number;
     maxModelLen?: number;
     pageSize?: number;
-    storage?: 'auto' | 'f32' | 'f16';
+    storage?: 'auto' | 'f32' | 'f16' | 'bf16';
   }): Promise<MeasuredClient & { dispose(): Promise<void> }>;
 }
 
@@ -111,7 +111,7 @@ function serving(
       decimal(0, 1e6),
     )
     .option('--seed <n>', 'sim: of arrivals', integer(0), 1);
-  addGpuOption(addEngineOptions(command, ['auto', 'webgpu', 'cpu', 'cuda', 'sim']));
+  addGpuOption(addEngineOptions(command, ['auto', 'cuda', 'webgpu', 'cpu', 'sim']));
   return addRecordOptions(command).action((flags: ServingFlags) => benchServing(name, flags));
 }
 
@@ -172,7 +172,7 @@ async function openShape(
   flags: ServingFlags,
 ): ReturnType<ShapeClientModule['openShapeClient']> {
   const { openShapeClient } = await loadBench<ShapeClientModule>('serving/shapeClient.ts');
-  const device = flags.device as 'auto' | 'webgpu' | 'cpu';
+  const device = flags.device as 'auto' | 'cuda' | 'webgpu' | 'cpu';
   return runBench(() =>
     openShapeClient({
       ...flags,

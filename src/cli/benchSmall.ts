@@ -4,7 +4,7 @@ import { line } from './benchKernels.ts';
 import { addRecordOptions, type RecordFlags, saveRecord } from './benchRecord.ts';
 import { type BenchResult, loadBench, runBench } from './benchSource.ts';
 import { type BenchDevice, deviceOption } from './benchTarget.ts';
-import { CliError, collect, integer } from './values.ts';
+import { CliError, collect, integer, integers } from './values.ts';
 
 interface SmallFlags extends RecordFlags {
   device?: BenchDevice;
@@ -40,7 +40,7 @@ interface SmallBench {
   options?: (command: Command) => Command;
 }
 
-const REAL = ['auto', 'webgpu', 'cpu'] as const;
+const REAL = ['auto', 'cuda', 'webgpu', 'cpu'] as const;
 
 const benches: readonly SmallBench[] = [
   {
@@ -66,6 +66,43 @@ const benches: readonly SmallBench[] = [
         .option('--rows <n>', 'rows of the matrix product (default: by device)', integer(1))
         .option('--requests <n>', 'requests of the attention', integer(1))
         .option('--context <n>', 'KV tokens of each request', integer(1)),
+  },
+  {
+    name: 'gemm-peers',
+    description:
+      'matrix products of the cuda device beside cuBLASLt in the same run: few rows, many, part of the CTAs',
+    file: 'kernels/cudaGemm.ts',
+    run: 'runGemmPeers',
+    options: (command) =>
+      command
+        .option('--filter <text>', 'only shapes whose name contains this')
+        .option('--rows <list>', 'rows of the products', integers(1, 65536)),
+  },
+  {
+    name: 'interference',
+    description:
+      'a matrix product beside a stream that reads memory: by CTA budgets, green contexts and co-location (cuda)',
+    file: 'kernels/interference.ts',
+    run: 'runInterference',
+    options: (command) => command.option('--rows <n>', 'rows of the product', integer(1)),
+  },
+  {
+    name: 'offline',
+    description:
+      'total throughput in the steady state, as many requests as memory allows: a published shape with random weights',
+    file: 'serving/offline.ts',
+    run: 'runOfflineBench',
+    devices: REAL,
+    options: (command) =>
+      command
+        .option('--shape <name>', 'published shape', 'llama-3-8b')
+        .option('--layers <n>', 'fewer layers than the shape has', integer(1))
+        .option('--prompt-tokens <n>', 'length of the prompts', integer(1), 1024)
+        .option('--output-tokens <n>', 'tokens of each answer', integer(2), 512)
+        .option('--seconds <n>', 'length of the measured window', integer(1), 20)
+        .option('--warm-seconds <n>', 'time before it', integer(0), 5)
+        .option('--max-batch-tokens <n>', 'most tokens of one step', integer(1))
+        .option('--max-requests <n>', 'most requests at the same time', integer(1)),
   },
   {
     name: 'host-time',

@@ -34,7 +34,7 @@ export interface DecodeBenchModule {
       promptTokens: number;
       outputTokens: number;
       runs: number;
-      storage?: 'auto' | 'f32' | 'f16';
+      storage?: 'auto' | 'f32' | 'f16' | 'bf16';
     },
   ): Promise<BenchResult & { profile: object[] }>;
 }

@@ -2,7 +2,7 @@
 import { Option, type Command } from 'commander';
 import { CliError } from './values.ts';
 
-export type BenchDevice = 'auto' | 'webgpu' | 'cpu' | 'sim';
+export type BenchDevice = 'auto' | 'cuda' | 'webgpu' | 'cpu' | 'sim';
 
 export interface TargetFlags {
   device: BenchDevice;

@@ -17,9 +17,12 @@ export interface EngineFlags {
   kvMemory?: number;
   maxModelLen?: number;
   pageSize?: number;
-  storage: 'auto' | 'f32' | 'f16';
+  storage: 'auto' | 'f32' | 'f16' | 'bf16';
   loop?: 'plain' | 'overlapped';
   pipelines: string;
+  gemmBackend?: string;
+  gemmAutotune?: boolean;
+  gemmSkipOps?: string[];
   verbose?: boolean;
 }
 
@@ -41,7 +44,7 @@ export function addEngineOptions(
     .option('--page-size <tokens>', 'tokens of one KV page', integer(1, 2 ** 16))
     .addOption(
       new Option('--storage <type>', 'numbers of weights and KV cache')
-        .choices(['auto', 'f32', 'f16'])
+        .choices(['auto', 'f32', 'f16', 'bf16'])
         .default('auto'),
     )
     .addOption(
@@ -55,6 +58,12 @@ export function addEngineOptions(
       'pipelines of nano-operations: those that nanoflow search kept for this model and device, none, or a file',
       'auto',
     )
+    .option(
+      '--gemm-backend <name>',
+      'cuda: who does matrix products where it can (wgmma, portable, cublaslt)',
+    )
+    .option('--gemm-autotune', 'cuda: time the candidates for this model now, and keep what is fastest')
+    .option('--gemm-skip-ops <list>', 'cuda: operations that are not tuned: lm_head,qkv', list)
     .option('--verbose', 'a line for each compiled kernel');
 }
 
@@ -87,6 +96,7 @@ export async function loadModel(
     storage: flags.storage,
     loop: flags.loop,
     pipelines: pipelinesOf(flags.pipelines),
+    gemm: { backend: flags.gemmBackend, autotune: flags.gemmAutotune, skipOps: flags.gemmSkipOps },
     ...withoutUndefined(more),
   };
   try {
@@ -97,6 +107,10 @@ export async function loadModel(
   } finally {
     report.end();
   }
+}
+
+function list(text: string): string[] {
+  return text.split(',').map((part) => part.trim());
 }
 
 function pipelinesOf(text: string): LoadOptions['pipelines'] {

@@ -36,7 +36,7 @@ export function searchCommand(): Command {
       '--model <folder|shape>',
       'a model, or a published shape with random weights: llama-3-8b, ...',
     )
-    .addOption(deviceOption(['auto', 'webgpu', 'cpu', 'sim']));
+    .addOption(deviceOption(['auto', 'cuda', 'webgpu', 'cpu', 'sim']));
   addGpuOption(command)
     .option(
       '--workload <in:out|csv>',

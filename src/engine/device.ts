@@ -10,7 +10,7 @@ import type { ProgramCall } from './kernels/calls.ts';
 
 export type DeviceKind = 'webgpu' | 'cuda' | 'cpu' | 'sim';
 
-/** Storage types of tensors on a device. Arithmetic always accumulates in f32. */
+/** Storage types of tensors on a device. Arithmetic always accumulates in f32. bf16 is there on cuda only. */
 export type DType = 'f32' | 'f16' | 'bf16' | 'u32';
 
 export const DTYPE_BYTES: Record<DType, number> = { f32: 4, f16: 2, bf16: 2, u32: 4 };
@@ -109,7 +109,26 @@ export interface Device {
   /** Runs the program once with a timestamp around each call (waits for it). Empty when `!features.timestamps`. */
   profile(program: CompiledProgram): Promise<CallTiming[]>;
 
+  /** Free and all bytes of the device's memory, where the device can tell. */
+  deviceMemory?(): DeviceMemory;
+  /** Streams parts of a file into buffers, faster than write() could; where the device can read files. */
+  loadFile?(path: string, parts: readonly FilePart[], progress?: (bytes: number) => void): Promise<void>;
+
   destroy(): void;
+}
+
+/** Bytes of a device's memory. */
+export interface DeviceMemory {
+  free: number;
+  total: number;
+}
+
+/** Bytes of a file and where they go. */
+export interface FilePart {
+  buffer: DeviceBuffer;
+  byteOffset: number;
+  fileOffset: number;
+  bytes: number;
 }
 
 /** Thrown by any device call after the device was lost. Callers rebuild the engine or say so. */

@@ -4,7 +4,7 @@ import type { AdapterSearch } from '../engine/device/webgpu/adapter.ts';
 import { createWebgpuDevice } from '../engine/device/webgpu/webgpuDevice.ts';
 import type { Device } from '../engine/device.ts';
 import type { DeviceCandidate, DeviceChoice, DeviceReport } from '../protocol.ts';
-import type { Platform } from './platform.ts';
+import type { CudaSearch, Platform } from './platform.ts';
 
 /** Something that could serve; without `open` it cannot, and `reason` says why. */
 export interface DeviceOption extends DeviceCandidate {
@@ -25,7 +25,11 @@ export interface DeviceOpeners {
 const OPENERS: DeviceOpeners = { webgpu: createWebgpuDevice, cpu: () => createCpuDevice() };
 
 /** All devices, best first, from what the search for adapters found. Pure: opens nothing. */
-export function rankDevices({ candidates, rejected }: AdapterSearch, open: DeviceOpeners): DeviceOption[] {
+export function rankDevices(
+  { candidates, rejected }: AdapterSearch,
+  open: DeviceOpeners,
+  cuda: CudaSearch = { devices: [], problem: 'the CUDA addon needs Node' },
+): DeviceOption[] {
   const found = (software: boolean): DeviceOption[] =>
     candidates
       .filter((candidate) => candidate.software === software)
@@ -40,13 +44,23 @@ export function rankDevices({ candidates, rejected }: AdapterSearch, open: Devic
       .filter(({ what }) => what.includes('software') === software)
       .map(({ what, reason }) => ({ kind: 'webgpu', name: what, reason }));
   return [
-    { kind: 'cuda', name: 'cuda', reason: 'the native CUDA addon is not part of this build' },
+    ...cudaOptions(cuda),
     ...found(false),
     ...missing(false),
     ...found(true),
     ...missing(true),
     { kind: 'cpu', name: 'cpu', reason: 'plain TypeScript on one core; always there', open: open.cpu },
   ];
+}
+
+function cudaOptions({ devices, problem }: CudaSearch): DeviceOption[] {
+  if (devices.length === 0) return [{ kind: 'cuda', name: 'cuda', reason: problem ?? 'no NVIDIA GPU' }];
+  return devices.map(({ name, open }) => ({
+    kind: 'cuda',
+    name,
+    reason: 'an NVIDIA GPU through the CUDA addon',
+    open,
+  }));
 }
 
 /**
@@ -84,17 +98,20 @@ export async function openBest(
 /** @throws as openBest() */
 export async function chooseDevice(
   choice: DeviceChoice,
-  platform: Pick<Platform, 'findAdapters' | 'fasterDeviceHint'>,
+  platform: Pick<Platform, 'findAdapters' | 'findCuda' | 'fasterDeviceHint'>,
   openers: DeviceOpeners = OPENERS,
 ): Promise<ChosenDevice> {
   // Who asks for the cpu may do so because the search for adapters crashes there.
   const needsSearch = choice === 'auto' || choice === 'webgpu';
   const search = needsSearch ? await platform.findAdapters() : { candidates: [], rejected: [] };
-  return openBest(rankDevices(search, openers), choice, platform.fasterDeviceHint);
+  const cuda = choice === 'auto' || choice === 'cuda' ? await platform.findCuda?.() : undefined;
+  return openBest(rankDevices(search, openers, cuda), choice, platform.fasterDeviceHint);
 }
 
 /** What could serve here, best first, each with why or why not. */
-export async function listDevices(platform: Pick<Platform, 'findAdapters'>): Promise<DeviceCandidate[]> {
-  const options = rankDevices(await platform.findAdapters(), OPENERS);
+export async function listDevices(
+  platform: Pick<Platform, 'findAdapters' | 'findCuda'>,
+): Promise<DeviceCandidate[]> {
+  const options = rankDevices(await platform.findAdapters(), OPENERS, await platform.findCuda?.());
   return options.map(({ kind, name, reason }) => ({ kind, name, reason }));
 }

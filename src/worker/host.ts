@@ -10,6 +10,7 @@ import type {
   EngineStats,
   EventSink,
   GenerateRequest,
+  KernelModule,
   LoadOptions,
   LoadProgress,
   RequestError,
@@ -114,6 +115,10 @@ export class EngineHost implements EngineApi {
     // That this thread answers proves that an idle loop is alive; a busy one must have begun a step lately.
     const heartbeatAge = engine?.hasWork ? (performance.now() - this.#heartbeat) / 1000 : 0;
     return { ...counters, heartbeatAge, state: this.#state };
+  }
+
+  async kernelModules(): Promise<KernelModule[]> {
+    return (await this.#platform.kernelModules?.()) ?? [];
   }
 
   devices(): Promise<DeviceCandidate[]> {

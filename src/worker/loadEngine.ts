@@ -55,8 +55,11 @@ export const loadEngine: EngineLoader = async (options, context) => {
     const chosen = await chooseDevice(options.device, context.platform);
     try {
       step('device', 1, chosen.report.name);
-      const sizes = chooseSizes(config, chosen.device.target, options);
-      const { runner, parameters } = await loadRunner(chosen, config, files, sizes, context);
+      const sizes = chooseSizes(config, chosen.device.target, options, chosen.device.deviceMemory?.());
+      const { runner, parameters } = await loadRunner(chosen, config, files, sizes, {
+        ...context,
+        options,
+      });
       await loadPipelines(runner, chosen, options, context);
       const engine = new Engine(runner, text, {
         endTokens,
@@ -102,10 +105,10 @@ async function loadRunner(
   config: ReturnType<typeof parseModelConfig>,
   files: ModelFiles,
   sizes: ReturnType<typeof chooseSizes>,
-  { onProgress, signal }: LoadContext,
+  { onProgress, signal, platform, options }: LoadContext & { options: LoadOptions },
 ): Promise<{ runner: ModelRunner; parameters: number }> {
   let parameters = 0;
-  const storedBytes = sizes.types.weights === 'f16' ? 2 : 4;
+  const storedBytes = sizes.types.weights === 'f32' ? 4 : 2;
   const runner = await ModelRunner.load(device, config, files, sizes, {
     weights: ({ weight, loadedParameters, totalParameters }) => {
       signal.throwIfAborted();
@@ -120,6 +123,7 @@ async function loadRunner(
   for (const name of ignored.slice(0, MAX_REMARKS)) remark(`ignored tensor ${name}`);
   if (ignored.length > MAX_REMARKS) remark(`ignored ${ignored.length - MAX_REMARKS} more tensors`);
 
+  await platform.prepareRunner?.(runner, options, onProgress);
   let compiled = 0;
   await runner.compile(({ kernel, milliseconds }) => {
     signal.throwIfAborted();

@@ -3,6 +3,7 @@ import { describe, it } from 'vitest';
 import { attention } from '../../src/engine/kernels/attention.ts';
 import { makeBatch, type BatchOptions } from './attentionBatch.ts';
 import { compareWithTwin } from './harness.ts';
+import { onlyOnWebgpu } from './testDevice.ts';
 
 const LENGTHS: Record<string, BatchOptions['lengths']> = {
   decode: [
@@ -23,13 +24,14 @@ const LENGTHS: Record<string, BatchOptions['lengths']> = {
 
 describe.each(Object.keys(LENGTHS))('%s', (name) => {
   // Fewer workgroups than `defaultWorkgroups` take half the lanes and twice the loads.
-  it.each([
+  it.for([
     { few: false, invocations: 16, planned: 5, slidingWindow: undefined },
     { few: true, invocations: 16, planned: 5, slidingWindow: undefined },
     { few: true, invocations: 8, planned: 2, slidingWindow: 20 },
   ])(
     'few $few, $invocations invocations, window $slidingWindow',
-    async ({ few, invocations, planned, slidingWindow }) => {
+    async ({ few, invocations, planned, slidingWindow }, context) => {
+      onlyOnWebgpu(context, 'a WGSL variant');
       const options: BatchOptions = {
         lengths: LENGTHS[name],
         heads: 4,

@@ -50,6 +50,9 @@ export const TYPES = [
   ['f16', 'f32', 'f32'],
 ] as const;
 
+/** Sums of 16-bit products in f32: what adds to the stream on cuda. */
+export const HALF_IN = ['f16', 'f16', 'f32'] as const;
+
 export const TOLERANCE = {
   f32: { absolute: 1e-4, relative: 1e-4 },
   f16: { absolute: 4e-3, relative: 2e-3 },

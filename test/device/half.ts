@@ -1,4 +1,4 @@
-/** IEEE half precision by bits, for tests (Node 20 has no Float16Array). */
+/** Half precision (IEEE and bf16) by bits, for tests (Node 20 has no Float16Array). */
 
 const word = new DataView(new ArrayBuffer(4));
 
@@ -32,3 +32,22 @@ export function halfToFloat(half: number): number {
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
+
+/** Nearest bf16 (the upper half of an f32), ties to even. */
+export function floatToBf16(value: number): number {
+  word.setFloat32(0, value);
+  const bits = word.getUint32(0);
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40; // NaN stays one
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+export function bf16ToFloat(bits: number): number {
+  word.setUint32(0, bits << 16);
+  return word.getFloat32(0);
+}
+
+/** Conversions of each 16-bit storage type. */
+export const HALF = {
+  f16: { toBits: floatToHalf, toFloat: halfToFloat, poison: 0x7e5a },
+  bf16: { toBits: floatToBf16, toFloat: bf16ToFloat, poison: 0x7fda },
+} as const;

@@ -1,10 +1,11 @@
 /**
- * Compares a kernel on the webgpu device with its slow twin on the cpu device, on the same random data.
+ * Compares a kernel on the device under test (testDevice.ts) with its slow twin on the cpu device, on the same random
+ * data. On WebGPU the test's own KernelDefinition runs; on cuda the kernel of that name does, with every tensor that the
+ * test calls f16 once as f16 and once as bf16, and where the portable family has a kernel of its own, with that too.
  *
  * Every tensor of the call is looked at afterwards, inputs too: an element that the twin did not touch must keep its
  * exact bits on the device (outputs start as NaN poison, and a poisoned tail follows every tensor, so a write out of
- * bounds shows), and an element that the twin wrote must be close. Nothing needs index.ts: a test brings its own
- * KernelDefinition.
+ * bounds shows), and an element that the twin wrote must be close.
  *
  *   await compareWithTwin({
  *     definition: siluMul,
@@ -17,8 +18,8 @@ import { afterAll, expect } from 'vitest';
 import type { Device, DeviceTarget, DType, TensorView } from '../../src/engine/device.ts';
 import { DTYPE_BYTES, elementCount, tensor } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
-import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
-import { createWebgpuDevice, type WebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
+import type { CudaKernel, CudaLaunch, CudaTarget } from '../../src/engine/device/cuda/launch.ts';
+import { CUDA_KERNELS } from '../../src/engine/device/cuda/kernels/index.ts';
 import type { CallOf, KernelName } from '../../src/engine/kernels/calls.ts';
 import type { KernelDefinition, KernelRegistry } from '../../src/engine/kernels/definition.ts';
 import {
@@ -30,13 +31,13 @@ import {
   type StepMetaCapacity,
   type StepMetaLayout,
 } from '../../src/engine/plan/stepMeta.ts';
-import { floatToHalf, halfToFloat } from './half.ts';
+import { HALF } from './half.ts';
+import { HALF_TYPES, ON_CUDA, openCuda, openWebgpu, type HalfType } from './testDevice.ts';
 
 /** Workgroup budgets that every kernel must give the same result for; undefined is the kernel's own choice. */
 export const BUDGETS: readonly (number | undefined)[] = [undefined, 1, 2, 3, 7, 1024];
 
 const POISON_F32 = 0x7fc0dead; // a NaN
-const POISON_F16 = 0x7e5a; // a NaN
 const POISON_U32 = 0xdeadbeef;
 /** Words of poison after every tensor. */
 const TAIL_WORDS = 16;
@@ -62,7 +63,10 @@ export function randomInt(random: Random, low: number, high: number): number {
 export interface TensorSpec {
   dtype: DType;
   shape: number[];
-  /** Value of each element at the start; undefined = poison. f16 tensors are rounded, so both devices see the same. */
+  /**
+   * Value of each element at the start; undefined = poison. f16 tensors (bf16 in turn, on cuda) are rounded, so both
+   * devices see the same.
+   */
   fill?: (index: number, random: Random) => number;
 }
 
@@ -137,8 +141,12 @@ export interface TwinCase<K extends KernelName, T extends string> {
   budgets?: readonly (number | undefined)[];
   /** Largest |got - expected| allowed: absolute + relative * |expected|. Default by the tensor's dtype. */
   tolerance?: { absolute: number; relative: number };
-  /** Facts that the kernel's chooser sees instead of the adapter's: reaches variants for other adapters. */
+  /**
+   * Facts that the kernel's chooser sees instead of the adapter's: reaches variants for other adapters. Not on cuda.
+   */
   target?: Partial<DeviceTarget>;
+  /** On cuda: multiprocessors that the chooser sees, as it goes by how many CTAs it needs. */
+  multiprocessors?: number;
   seed?: number;
 }
 
@@ -148,49 +156,50 @@ const TOLERANCE = {
   bf16: { absolute: 4e-3, relative: 1e-2 }, // 8 bits
 };
 
+/** What the device under test and the cpu device run: entries change from test to test. */
 const registry: Partial<Record<KernelName, unknown>> = {};
-let webgpu: Promise<WebgpuDevice> | undefined;
+const twins: Partial<Record<KernelName, unknown>> = {};
+let opened: Promise<Device> | undefined;
 let cpu: Promise<Device> | undefined;
 
-/** The device under test (the machine's best WebGPU adapter), made once for each test file. */
-export function webgpuDevice(): Promise<WebgpuDevice> {
-  webgpu ??= (async () => {
-    const { candidates, rejected } = await findNodeAdapters();
-    if (candidates.length === 0) {
-      throw new Error(`no WebGPU adapter: ${rejected.map(({ reason }) => reason).join('; ')}`);
-    }
-    return createWebgpuDevice(candidates[0].adapter, { registry: registry as Partial<KernelRegistry> });
-  })();
-  return webgpu;
+/** The device under test, made once for each test file. */
+function testDevice(): Promise<Device> {
+  opened ??= ON_CUDA
+    ? openCuda(registry as typeof CUDA_KERNELS)
+    : openWebgpu(registry as Partial<KernelRegistry>);
+  return opened;
 }
 
-export function cpuDevice(): Promise<Device> {
-  cpu ??= createCpuDevice({ registry: registry as Partial<KernelRegistry> });
+function cpuDevice(): Promise<Device> {
+  cpu ??= createCpuDevice({ registry: twins as Partial<KernelRegistry> });
   return cpu;
 }
 
 afterAll(async () => {
-  (await webgpu?.catch(() => undefined))?.destroy();
-  (await cpu)?.destroy();
+  const devices = [await opened?.catch(() => undefined), await cpu];
+  // In a bundle of all files (scripts/bundle-tests.js) the next one opens its own.
+  opened = cpu = undefined;
+  for (const device of devices) device?.destroy();
 });
 
-/** Bytes of a tensor at the start, with its tail. `dtype` is how the device stores it. */
-function initialBytes(spec: TensorSpec, dtype: DType, seed: number): Uint8Array {
+/** Bytes of a tensor at the start, with its tail. `dtype` is how the device stores it, `half` what f16 stands for. */
+function initialBytes(spec: TensorSpec, dtype: DType, half: HalfType, seed: number): Uint8Array {
   const count = elementCount(spec.shape);
   const bodyBytes = Math.ceil((count * DTYPE_BYTES[dtype]) / 4) * 4;
   const bytes = new Uint8Array(bodyBytes + TAIL_WORDS * 4);
   const next = seededRandom(seed);
   const halves = spec.dtype === 'f16';
-  if (dtype === 'f16') {
-    const values = new Uint16Array(bytes.buffer).fill(POISON_F16);
-    if (spec.fill) for (let i = 0; i < count; i++) values[i] = floatToHalf(spec.fill(i, next));
+  const { toBits, toFloat, poison } = HALF[half];
+  if (dtype === half) {
+    const values = new Uint16Array(bytes.buffer).fill(poison);
+    if (spec.fill) for (let i = 0; i < count; i++) values[i] = toBits(spec.fill(i, next));
   } else if (dtype === 'f32') {
     new Uint32Array(bytes.buffer).fill(POISON_F32);
     const values = new Float32Array(bytes.buffer);
     if (spec.fill) {
       for (let i = 0; i < count; i++) {
         const value = spec.fill(i, next);
-        values[i] = halves ? halfToFloat(floatToHalf(value)) : value;
+        values[i] = halves ? toFloat(toBits(value)) : value;
       }
     }
   } else {
@@ -200,16 +209,23 @@ function initialBytes(spec: TensorSpec, dtype: DType, seed: number): Uint8Array 
   return bytes;
 }
 
+/** How a run stores its tensors and what its metadata says. */
+interface Setting {
+  storedAs: (spec: TensorSpec) => DType;
+  metaWords: Uint32Array;
+  layout: StepMetaLayout;
+  workgroups?: number;
+  /** Asked after the program was compiled: whether it need not run. */
+  skip?: () => boolean;
+}
+
 /** Runs the call once on a device and returns the bytes of every tensor afterwards. */
 async function runOn<K extends KernelName, T extends string>(
   device: Device,
   test: TwinCase<K, T>,
   start: Record<T, Uint8Array>,
-  storedAs: (spec: TensorSpec) => DType,
-  metaWords: Uint32Array,
-  layout: StepMetaLayout,
-  workgroups: number | undefined,
-): Promise<Record<T, Uint8Array>> {
+  { storedAs, metaWords, layout, workgroups, skip }: Setting,
+): Promise<Record<T, Uint8Array> | undefined> {
   const names = Object.keys(test.tensors) as T[];
   const views = {} as Views<T>;
   for (const name of names) {
@@ -220,20 +236,28 @@ async function runOn<K extends KernelName, T extends string>(
   }
   const metaBuffer = device.createBuffer('meta', metaWords.byteLength);
   device.write(metaBuffer, 0, metaWords);
+  const free = (): void => {
+    for (const name of names) device.destroyBuffer(views[name].buffer);
+    device.destroyBuffer(metaBuffer);
+  };
   const meta = tensor(metaBuffer, 'u32', [layout.words]);
   const range = test.part && PART_SLOT;
   const { invocations } = test;
   const common = { label: 'test', meta, layout, range, invocations, workgroups };
   const call = { ...test.call(views), ...common } as unknown as CallOf<K>;
   const program = await device.compile('test', [call]);
+  if (skip?.()) {
+    program.destroy();
+    free();
+    return undefined;
+  }
   device.submit(program);
   const result = {} as Record<T, Uint8Array>;
   for (const name of names) {
     result[name] = new Uint8Array(await device.read(views[name].buffer, 0, start[name].byteLength));
   }
   program.destroy();
-  for (const name of names) device.destroyBuffer(views[name].buffer);
-  device.destroyBuffer(metaBuffer);
+  free();
   return result;
 }
 
@@ -263,51 +287,124 @@ export async function compareWithTwin<K extends KernelName, T extends string>(
   }
   test.meta?.(metaWords, layout, seededRandom(seed + 7));
 
-  const { definition } = test;
-  registry[definition.kernel] = {
-    ...definition,
-    launches: (call: CallOf<K>, target: DeviceTarget) =>
-      definition.launches(call, { ...target, ...test.target }),
-  };
   const names = Object.keys(test.tensors) as T[];
-  const startFor = (storedAs: (spec: TensorSpec) => DType): Record<T, Uint8Array> =>
-    Object.fromEntries(
-      names.map((name, at) => [
-        name,
-        initialBytes(test.tensors[name], storedAs(test.tensors[name]), seed * 1000 + at),
-      ]),
-    ) as Record<T, Uint8Array>;
-
-  const twinDtype = (spec: TensorSpec): DType => (spec.dtype === 'f16' ? 'f32' : spec.dtype);
-  const ownDtype = (spec: TensorSpec): DType => spec.dtype;
-  const twinStart = startFor(twinDtype);
-  const ownStart = startFor(ownDtype);
-  const device = await webgpuDevice();
-  const expected = await runOn(await cpuDevice(), test, twinStart, twinDtype, metaWords, layout, undefined);
-  for (const workgroups of test.budgets ?? BUDGETS) {
-    const got = await runOn(device, test, ownStart, ownDtype, metaWords, layout, workgroups);
-    for (const name of names) {
-      const wrong = firstDifference(
-        test.tensors[name],
-        twinStart[name],
-        expected[name],
-        ownStart[name],
-        got[name],
-        test.tolerance,
-      );
-      if (wrong) expect.fail(`${definition.kernel}, ${workgroups ?? 'default'} workgroups: ${name}${wrong}`);
+  const specs = Object.values<TensorSpec>(test.tensors);
+  const hasHalves = specs.some(({ dtype }) => dtype === 'f16');
+  twins[test.definition.kernel] = test.definition;
+  const device = await testDevice();
+  for (const half of hasHalves ? HALF_TYPES : HALF_TYPES.slice(0, 1)) {
+    const startFor = (storedAs: (spec: TensorSpec) => DType): Record<T, Uint8Array> =>
+      Object.fromEntries(
+        names.map((name, at) => [
+          name,
+          initialBytes(test.tensors[name], storedAs(test.tensors[name]), half, seed * 1000 + at),
+        ]),
+      ) as Record<T, Uint8Array>;
+    const twinType = (spec: TensorSpec): DType => (spec.dtype === 'f16' ? 'f32' : spec.dtype);
+    const ownType = (spec: TensorSpec): DType => (spec.dtype === 'f16' ? half : spec.dtype);
+    const twinStart = startFor(twinType);
+    const ownStart = startFor(ownType);
+    const expected = await runOn(await cpuDevice(), test, twinStart, {
+      storedAs: twinType,
+      metaWords,
+      layout,
+    });
+    for (const workgroups of test.budgets ?? BUDGETS) {
+      for (const { name: variant, skip } of installKernel(test)) {
+        const setting = { storedAs: ownType, metaWords, layout, workgroups, skip };
+        const got = await runOn(device, test, ownStart, setting);
+        if (!got) continue;
+        for (const name of names) {
+          const spec = test.tensors[name];
+          const wrong = firstDifference(
+            { spec, half, tolerance: toleranceFor(test, spec, half, hasHalves) },
+            {
+              twinStart: twinStart[name],
+              expected: expected![name],
+              ownStart: ownStart[name],
+              got: got[name],
+            },
+          );
+          const what = `${test.definition.kernel}${variant}${hasHalves ? ` ${half}` : ''}`;
+          if (wrong) expect.fail(`${what}, ${workgroups ?? 'default'} workgroups: ${name}${wrong}`);
+        }
+      }
     }
   }
 }
 
+interface KernelChoice {
+  name: string;
+  skip?: () => boolean;
+}
+
+/** Puts the kernel into the registry of the device under test; on cuda once for each family that differs. */
+function* installKernel<K extends KernelName, T extends string>(
+  test: TwinCase<K, T>,
+): Generator<KernelChoice> {
+  const { definition } = test;
+  if (!ON_CUDA) {
+    registry[definition.kernel] = {
+      ...definition,
+      launches: (call: CallOf<K>, target: DeviceTarget) =>
+        definition.launches(call, { ...target, ...test.target }),
+    };
+    yield { name: '' };
+    return;
+  }
+  const kernel = CUDA_KERNELS[definition.kernel] as CudaKernel<K> | undefined;
+  if (!kernel) throw new Error(`kernel "${definition.kernel}" is not there on cuda`);
+  const seen = new Set<string>();
+  let fresh = true;
+  for (const family of ['hopper', 'portable'] as const) {
+    registry[definition.kernel] = {
+      ...kernel,
+      launches(call: CallOf<K>, target: CudaTarget): CudaLaunch[] {
+        const cuda = {
+          ...target.cuda,
+          family: family === 'hopper' ? target.cuda.family : family,
+          multiprocessors: test.multiprocessors ?? target.cuda.multiprocessors,
+        };
+        const launches = kernel.launches(call, { ...target, cuda });
+        const key = JSON.stringify(launches.map(({ source, defines }) => [source, defines]));
+        fresh = !seen.has(key);
+        seen.add(key);
+        return launches;
+      },
+    };
+    yield { name: family === 'hopper' ? '' : ' (portable)', skip: () => !fresh };
+  }
+}
+
+type Tolerance = { absolute: number; relative: number };
+
+/** What may differ: bf16 has 8 bits where f16 has 11, and tensor cores take attention's weights in 16 bits. */
+function toleranceFor<K extends KernelName, T extends string>(
+  test: TwinCase<K, T>,
+  { dtype }: TensorSpec,
+  half: HalfType,
+  hasHalves: boolean,
+): Tolerance | undefined {
+  if (dtype === 'u32') return undefined;
+  const inHalves = ON_CUDA && hasHalves && test.definition.kernel === 'attention';
+  const stored = dtype === 'f16' || inHalves ? half : dtype;
+  if (!test.tolerance || inHalves) return TOLERANCE[stored];
+  if (stored !== 'bf16') return test.tolerance;
+  return { absolute: 8 * test.tolerance.absolute, relative: 8 * test.tolerance.relative };
+}
+
+/** A tensor before and after, on both devices. */
+interface Bytes {
+  twinStart: Uint8Array;
+  expected: Uint8Array;
+  ownStart: Uint8Array;
+  got: Uint8Array;
+}
+
 /** Text about the first wrong element, or undefined. */
 function firstDifference(
-  spec: TensorSpec,
-  twinStart: Uint8Array,
-  expected: Uint8Array,
-  ownStart: Uint8Array,
-  got: Uint8Array,
-  tolerance = spec.dtype === 'u32' ? undefined : TOLERANCE[spec.dtype],
+  { spec, half, tolerance }: { spec: TensorSpec; half: HalfType; tolerance: Tolerance | undefined },
+  { twinStart, expected, ownStart, got }: Bytes,
 ): string | undefined {
   const count = elementCount(spec.shape);
   const before = new Uint32Array(twinStart.buffer);
@@ -332,7 +429,7 @@ function firstDifference(
       if (gotBits[i] !== twin[i]) return `${where}: got ${gotBits[i]}, expected ${twin[i]}`;
       continue;
     }
-    const value = width === 2 ? halfToFloat(gotBits[i]) : gotFloats[i];
+    const value = width === 2 ? HALF[half].toFloat(gotBits[i]) : gotFloats[i];
     const want = twinFloats[i];
     if (value === want) continue;
     if (!(Math.abs(value - want) <= tolerance.absolute + tolerance.relative * Math.abs(want))) {

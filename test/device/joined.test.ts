@@ -2,16 +2,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DTYPE_BYTES, elementCount, tensor, type Device, type TensorView } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
-import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { joinParts } from '../../src/engine/device/webgpu/joinParts.ts';
 import { launchesOf, type WebgpuProgram } from '../../src/engine/device/webgpu/program.ts';
-import { createWebgpuDevice, type WebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
+import type { WebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
 import type { JoinedCall, KernelCall, ProgramCall } from '../../src/engine/kernels/calls.ts';
 import type { KernelRegistry } from '../../src/engine/kernels/definition.ts';
 import { KERNELS } from '../../src/engine/kernels/index.ts';
 import { floatToHalf } from './half.ts';
 import { randomInt, seededRandom, type TensorSpec } from './harness.ts';
 import { CASES, TOKENS, type JoinedCase } from './joinedCases.ts';
+import { ON_CUDA, onlyOnWebgpu, openWebgpu } from './testDevice.ts';
 
 const TAIL_WORDS = 16;
 const POISON = 0x7e5a7e5a; // NaNs of f16
@@ -95,13 +95,12 @@ describe.each([
 ])('joined calls, kernels %s', (_, registry, names) => {
   let device: WebgpuDevice;
   beforeAll(async () => {
-    const { candidates, rejected } = await findNodeAdapters();
-    if (candidates.length === 0) throw new Error(rejected.map(({ reason }) => reason).join('; '));
-    device = await createWebgpuDevice(candidates[0].adapter, { registry });
+    if (!ON_CUDA) device = await openWebgpu(registry);
   });
-  afterAll(() => device.destroy());
+  afterAll(() => device?.destroy());
 
-  it.each(names)('%s', async (name) => {
+  it.for(names)('%s', async (name, context) => {
+    onlyOnWebgpu(context, 'dispatches of several kernels');
     const bench = new Bench(device, CASES[name]);
     const next = seededRandom(name.length);
     const cut = (): number => randomInt(next, 1, 9);
@@ -131,7 +130,8 @@ describe.each([
     }
   });
 
-  it('parts that cannot be joined run in order, and the program says why', async () => {
+  it('parts that cannot be joined run in order, and the program says why', async (context) => {
+    onlyOnWebgpu(context, 'dispatches of several kernels');
     const bench = new Bench(device, CASES['rope, norm']);
     const [rope, norm] = bench.parts as [KernelCall & { q: TensorView }, KernelCall];
     const x = tensor(rope.q.buffer, 'f32', [TOKENS, 64]);
@@ -157,7 +157,8 @@ describe.each([
     expect(expected).not.toMatch(/^0*$/);
   });
 
-  it('a profile has one timing for a joined call', async () => {
+  it('a profile has one timing for a joined call', async (context) => {
+    onlyOnWebgpu(context, 'dispatches of several kernels');
     const bench = new Bench(device, CASES['norm, merge']);
     const joinedCall: JoinedCall = { kernel: 'joined', label: 'layers.0: norm | merge', parts: bench.parts };
     const program = await device.compile('profile', [bench.parts[0], joinedCall, bench.parts[1]]);

@@ -11,7 +11,8 @@ import {
   seededRandom,
   type Random,
 } from './harness.ts';
-import { PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
+import { onlyOnCuda, onlyOnWebgpu } from './testDevice.ts';
+import { HALF_IN, PORTABLE, TOLERANCE, TYPES, type Forced } from './gemmVariants.ts';
 
 /** A random routing of tokens [before, before + tokens): slotSource (slots sorted by expert, token order within one) and expertStart. */
 function route(next: Random, before: number, tokens: number, topK: number, experts: number, skewed: boolean) {
@@ -35,9 +36,11 @@ async function compare(
   { variant, kStep }: Pick<Forced, 'kStep'> & Partial<Forced>,
   next: Random,
   gather: 'token' | 'slot',
-  types: (typeof TYPES)[number],
+  types: (typeof TYPES)[number] | typeof HALF_IN,
   tokens: number,
   budgets: readonly (number | undefined)[],
+  maxRows = 1,
+  multiprocessors?: number,
 ): Promise<void> {
   const [aType, wType, outType] = types;
   const experts = randomInt(next, 3, 6);
@@ -64,7 +67,7 @@ async function compare(
     },
     call: ({ a, w, slotSource, expertStart, out }) => ({
       kernel: 'moe_gemm' as const,
-      maxRows: Math.max(1, tokens * topK),
+      maxRows: Math.max(maxRows, tokens * topK),
       gather,
       topK,
       a,
@@ -75,6 +78,7 @@ async function compare(
       out,
     }),
     tolerance: TOLERANCE[outType],
+    multiprocessors,
     budgets,
     seed: randomInt(next, 1, 1e6),
   });
@@ -82,7 +86,8 @@ async function compare(
 
 describe('moe_gemm', () => {
   PORTABLE.forEach((forced, index) => {
-    it(forced.name, { timeout: 120_000 }, async () => {
+    it(forced.name, { timeout: 120_000 }, async (context) => {
+      onlyOnWebgpu(context, 'a WGSL variant');
       const next = seededRandom(500 + index);
       const barriers = forced.variant.kind === 'tile' || forced.variant.kind === 'few';
       const budgets = barriers ? [1, 5] : [undefined, 1, 7, 1000];
@@ -99,5 +104,22 @@ describe('moe_gemm', () => {
         await compare({ kStep: 1 }, next, gather, TYPES[0], tokens, budgets);
       for (const tokens of [3, 24]) await compare({ kStep: 8 }, next, gather, TYPES[2], tokens, budgets);
     });
+  }
+
+  for (const types of [...TYPES, HALF_IN]) {
+    for (const maxRows of [1, 60, 5000]) {
+      it(`cuda, for up to ${maxRows} slots: ${types.join(' ')}`, async (context) => {
+        onlyOnCuda(context, 'tiles of the cuda kernels');
+        const next = seededRandom(maxRows);
+        for (const kStep of [1, 8, 64]) {
+          for (const gather of ['token', 'slot'] as const) {
+            const tokens = randomInt(next, 1, 150);
+            const multiprocessors = [1, 4, 132][randomInt(next, 0, 2)];
+            const budgets = [undefined, 3];
+            await compare({ kStep }, next, gather, types, tokens, budgets, maxRows, multiprocessors);
+          }
+        }
+      });
+    }
   }
 });

@@ -1,6 +1,6 @@
 /** The committed parity goldens (made by scripts/goldens/make_goldens.py): where they lie and what they hold. */
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -21,7 +21,9 @@ export interface GoldenCase {
   readonly inverseFrequencies: ReadonlyMap<number, Float32Array>;
 }
 
-const ROOT = join(fileURLToPath(import.meta.url), '..', 'goldens');
+const BESIDE = join(fileURLToPath(import.meta.url), '..', 'goldens');
+/** In a bundle (scripts/bundle-tests.js): from the repository's root. */
+const ROOT = existsSync(BESIDE) ? BESIDE : join('test', 'model', 'goldens');
 
 interface GoldenFile {
   name: string;

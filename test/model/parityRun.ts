@@ -18,7 +18,7 @@ const BATCH = 96;
 export async function loadRunner(
   device: Device,
   golden: GoldenCase,
-  storage: 'f32' | 'f16',
+  storage: 'f32' | 'f16' | 'bf16',
 ): Promise<ModelRunner> {
   const files = await openModelDirectory(golden.directory);
   const config = parseModelConfig(await readJson(files, 'config.json'));
@@ -88,7 +88,7 @@ export interface ParityResult {
 export async function runParity(
   device: Device,
   golden: GoldenCase,
-  storage: 'f32' | 'f16',
+  storage: 'f32' | 'f16' | 'bf16',
   margin: number,
 ): Promise<ParityResult> {
   const runner = await loadRunner(device, golden, storage);

@@ -134,6 +134,7 @@ export function engineApi(changes: Partial<EngineApi>): EngineApi {
       throw new Error('no stats here');
     },
     devices: async () => [],
+    kernelModules: async () => [],
     shutdown: async () => {},
     ...changes,
   };

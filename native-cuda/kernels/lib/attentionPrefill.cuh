@@ -164,6 +164,7 @@ template <int BARRIER> struct Prefill {
       const Item first = readItem(in.meta + shape.items + index * ITEM_WORDS);
       if (thread == 0) *reinterpret_cast<Item *>(words) = first;
       sendQuery(first, group, thread);
+      commitCopies();
     }
     if (group == 1) giveTurn(1); // the first turn is group 0's
     float o[RESULTS], s[SCORES];
@@ -267,7 +268,7 @@ template <int BARRIER> struct Prefill {
           if (thread == 0) barrierArrive(keysEmpty(stage));
           softmax(tile);
           wgmmaWait<0>();
-          pin(o);
+          pin(o), pin(p);
           if (thread == 0) barrierArrive(valuesEmpty(valueStage));
           pack();
           if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {

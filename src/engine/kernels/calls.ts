@@ -30,6 +30,19 @@ interface CallBase {
    */
   invocations?: number;
   /**
+   * Devices with several streams (cuda) run calls of one stream in order and streams side by side; `needs` names the
+   * calls of other streams that must have ended (their `signal`). A program lists its calls in an order that is right
+   * one after the other, and other devices run them so. Default 0.
+   */
+  stream?: number;
+  signal?: string;
+  needs?: readonly string[];
+  /**
+   * Shares its cores with another call of the same joined one (Stage.colocated): the host leaves registers and memory of
+   * each core free, the guest makes do with them. Devices without such variants ignore it.
+   */
+  residency?: 'host' | 'guest';
+  /**
    * Most rows (tokens, or logit rows) that this program is for: default budgets follow it, so that a program for one
    * row starts no thousand workgroups that find nothing to do. Default: what the tensors hold.
    */
@@ -82,6 +95,8 @@ export interface GemmCall extends CallBase {
   epilogue: 'none' | 'silu_mul';
   /** Adds to what stands in `out` (f32; the residual stream) instead of replacing it. Devices of kind cuda and cpu only. */
   add?: boolean;
+  /** Which backend of the registry carries it out (device/cuda/gemm/registry.ts); default: the best that can. */
+  backend?: string;
   /**
    * [1] u32, zero when the call starts: tiles are drawn from this counter instead of dealt out, so the time is linear
    * in the workgroups whatever else runs on their cores. Only subgroup matrices use it; twins do not touch it.
@@ -119,6 +134,10 @@ export interface AttentionCall extends CallBase {
   /** Which of the metadata's attention plans (layout.attention) this call carries out. Default 0. */
   slot?: number;
   tile: 16 | 128;
+  /** Both tile sizes of the plan (made with together: true), whatever `tile` says. cuda only. */
+  both?: boolean;
+  /** Split tiles are merged by the call itself, so that no MergeCall follows. cuda only. */
+  merged?: boolean;
   q: TensorView; // [B, Hq, D] f32 | f16
   kCache: TensorView; // [P, Hkv, S, D] f32 | f16
   vCache: TensorView;

@@ -26,11 +26,13 @@ export interface BufferSizes {
   ropeRows: number;
 }
 
-/** Storage types: activations are f16 only where the device computes in f16. */
+export type FloatType = 'f32' | 'f16' | 'bf16';
+
+/** Storage types: activations are of 16 bits only where the device computes in them. */
 export interface StorageTypes {
-  weights: 'f32' | 'f16';
-  kv: 'f32' | 'f16';
-  activations: 'f32' | 'f16';
+  weights: FloatType;
+  kv: FloatType;
+  activations: FloatType;
 }
 
 /**
@@ -81,8 +83,16 @@ export function bufferList(buffers: ModelBuffers): DeviceBuffer[] {
   return [...new Set(views.filter((view) => view !== undefined).map((view) => view.buffer))];
 }
 
-export function kvBytesPerToken(config: ModelConfig, kv: 'f32' | 'f16'): number {
+export function kvBytesPerToken(config: ModelConfig, kv: FloatType): number {
   return 2 * config.numLayers * config.numKvHeads * config.headDim * (kv === 'f32' ? 4 : 2);
+}
+
+/** About the bytes of one activation set (allocateSet) without partial results of attention. */
+export function activationBytes(config: ModelConfig, { activations }: StorageTypes, tokens: number): number {
+  const { hiddenSize: H, intermediateSize: F, numHeads, numKvHeads, headDim: D } = config;
+  const X = config.moe?.topK ?? 1;
+  const stored = H + (3 * numHeads + 2 * numKvHeads + numHeads) * D + 3 * X * F;
+  return tokens * (8 * H + stored * (activations === 'f32' ? 4 : 2) + (config.moe ? 4 * X * H : 0));
 }
 
 /** Most tokens of a batch and logit rows such that no activation is larger than one binding. */

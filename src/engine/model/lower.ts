@@ -10,6 +10,7 @@ import type { GemmCall, KernelCall, ProgramCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
+import { streamCalls } from './lowerStreams.ts';
 import { embedCalls, finalNormCall } from './plainProgram.ts';
 import {
   activationCanFuse,
@@ -182,7 +183,24 @@ export function pipelineCalls(
       workgroups: everything ? attention?.lists : workgroups,
     });
   };
-  for (let layer = -1; layer < numLayers; layer++) {
+  if (parts.streams) {
+    const onStreams = streamCalls(pipeline, numLayers, (nano, layer, workgroups) => {
+      const slot = attentionSlot(slots, nano);
+      const attention = isAttention(nano) ? slots.attention[slot] : undefined;
+      return operationCalls(parts, nano.operation, layer, {
+        ...placed(nano.range),
+        slot: slot >= 0 ? slot : undefined,
+        tile: attention?.tile,
+        fused,
+        workgroups:
+          attention && workgroups !== undefined
+            ? Math.min(workgroups, attention.lists)
+            : (attention?.lists ?? workgroups),
+      });
+    });
+    calls.push(...onStreams);
+  }
+  for (let layer = -1; layer < numLayers && !parts.streams; layer++) {
     for (const stage of pipeline.stages) {
       const members = membersIn(stage, layer, numLayers);
       const all = (kind: readonly OperationName[]): boolean =>
@@ -197,7 +215,10 @@ export function pipelineCalls(
         return callsOf(nano, layer + offset, everything, resident);
       });
       if (apart) calls.push(...lists.flat());
-      else calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
+      else
+        calls.push(
+          ...rounds(lists.map(stage.colocated ? withResidency : same), parts.matrices ? ticket : undefined),
+        );
     }
   }
   slots.groups.forEach((group, at) => {
@@ -235,6 +256,15 @@ function attentionSlot(slots: PipelineSlots, { operation, range }: NanoOperation
 
 function membersIn(stage: Stage, layer: number, numLayers: number): Stage['members'] {
   return stage.members.filter(({ layer: offset }) => layer + offset >= 0 && layer + offset < numLayers);
+}
+
+function same(calls: KernelCall[]): KernelCall[] {
+  return calls;
+}
+
+/** Products are the hosts of co-located stages, what waits for memory is their guest. */
+function withResidency(calls: KernelCall[]): KernelCall[] {
+  return calls.map((call) => ({ ...call, residency: call.kernel === 'gemm' ? 'host' : 'guest' }));
 }
 
 /** Members with several calls (weights in pieces) take several rounds; the calls of a round run side by side. */

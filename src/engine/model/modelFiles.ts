@@ -9,6 +9,8 @@ export interface ByteSource {
   /** What errors call it. */
   readonly name: string;
   readonly size: number; // bytes
+  /** Where the file lies, when it is an ordinary file of this machine. */
+  readonly path?: string;
   /** Exactly `length` bytes from `offset`; the caller owns them. @throws ModelFileError when they cannot be had. */
   read(offset: number, length: number): Promise<Uint8Array>;
 }

@@ -45,10 +45,12 @@ export async function openModelDirectory(directory: string): Promise<ModelFiles>
 class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  readonly path: string;
   readonly #file: FileHandle;
 
   private constructor(name: string, size: number, file: FileHandle) {
     this.name = name;
+    this.path = name;
     this.size = size;
     this.#file = file;
   }

@@ -12,6 +12,7 @@ import {
   operationCalls,
   outputParts,
   partsOf,
+  residualParts,
   type OutputParts,
   type Placement,
   type ProgramParts,
@@ -31,7 +32,8 @@ export function bodyCalls(parts: ProgramParts, shape: BodyShape): KernelCall[] {
   const calls = embedCalls(parts, at);
   for (let layer = 0; layer < parts.config.numLayers; layer++) {
     for (const operation of layerOperations(parts, shape)) {
-      calls.push(...operationCalls(parts, operation, layer, at));
+      const both = parts.streams && shape.tile128;
+      calls.push(...operationCalls(parts, operation, layer, { ...at, both }));
     }
   }
   return calls;
@@ -48,9 +50,10 @@ function layerOperations(parts: ProgramParts, { maxTokens, tile128, merge }: Bod
     'norm1',
     'kqv',
     'rope_append',
-    ...(tile128 ? (['prefill_attention'] as const) : []),
+    // Where one call does both tile sizes and the merge, it stands for all three.
+    ...(tile128 && !parts.streams ? (['prefill_attention'] as const) : []),
     'decode_attention',
-    ...(merge ? (['merge'] as const) : []),
+    ...(merge && !parts.streams ? (['merge'] as const) : []),
     'o',
     'norm2',
     ...feedForward,
@@ -71,12 +74,13 @@ export function finalNormCall(
   range?: number,
 ): KernelCall {
   const { config, buffers, weights } = parts;
+  const { down } = residualParts(parts, count);
   return {
     ...base(parts, 'final_norm', { maxTokens: maxRows, range }),
     kernel: 'rms_norm',
     rows: 'logitRows',
     x: set.x,
-    residual: partsOf(set.y, parts.config.moe ? 1 : count.down),
+    residual: down > 0 ? partsOf(set.y, config.moe ? 1 : down) : undefined,
     weight: weights.whole('final_norm'),
     out: buffers.logitsNormed,
     epsilon: config.rmsNormEps,

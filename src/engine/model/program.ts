@@ -18,6 +18,10 @@ export interface ProgramParts {
   buffers: ModelBuffers;
   layout: StepMetaLayout;
   attentionWorkgroups: number;
+  /** Products that end in the residual stream are added to it by the GEMM itself (GemmCall.add). */
+  addsToStream: boolean;
+  /** The device runs streams side by side (lowerStreams.ts); else stages are joined calls. */
+  streams: boolean;
   /** Subgroup matrices compute gate, up and SiLU in one kernel faster than in two, whatever the number of rows. */
   matrices: boolean;
 }
@@ -31,6 +35,7 @@ export interface Placement {
   range?: number; // slot of the metadata's ranges; default everything
   slot?: number; // attention plan; default 0
   tile?: 16 | 128; // of attention; default by operation
+  both?: boolean; // attention of both tile sizes in one call
   /** Whether up_gate computes the activation too; default activationIsFused. */
   fused?: boolean;
   /** Workgroups of each call; default the kernels' own choice (attention: the plan's). */
@@ -43,15 +48,29 @@ export interface OutputParts {
   down: number;
 }
 
-export function outputParts({ config, weights, matrices }: ProgramParts, maxTokens: number): OutputParts {
+export function outputParts(
+  { config, weights, matrices, addsToStream }: ProgramParts,
+  maxTokens: number,
+): OutputParts {
   const { hiddenSize: N, numHeads, headDim, intermediateSize } = config;
   const choose = (weight: string, K: number): number => {
     const name = `layers.0.${weight}`;
-    if (!matrices || weights.optional(`${name}_bias`) || weights.pieces(name).length > 1 || K % 8 !== 0)
+    if (
+      !matrices ||
+      addsToStream ||
+      weights.optional(`${name}_bias`) ||
+      weights.pieces(name).length > 1 ||
+      K % 8 !== 0
+    )
       return 1;
     return chooseParts({ maxRows: maxTokens, N, K });
   };
   return { o: choose('o', numHeads * headDim), down: config.moe ? 1 : choose('down', intermediateSize) };
+}
+
+/** What norms add to the residual stream before they normalise: parts of y; 0 where the products did it. */
+export function residualParts({ addsToStream, config }: ProgramParts, count: OutputParts): OutputParts {
+  return addsToStream ? { o: 0, down: config.moe ? 1 : 0 } : count;
 }
 
 /** Rows up to which gate, up and SiLU are one kernel without matrices: there the product is bound by reading weights. */
@@ -83,7 +102,7 @@ export function operationCalls(
   const count = at.parts ?? outputParts(parts, at.maxTokens);
   switch (operation) {
     case 'norm1':
-      return [norm(parts, `${name}.norm1`, at, layer > 0 ? count.down : 0)];
+      return [norm(parts, `${name}.norm1`, at, layer > 0 ? residualParts(parts, count).down : 0)];
     case 'kqv':
       return gemm(parts, `${name}.qkv`, `${name}.qkv`, at, set.normed, set.qkv);
     case 'rope_append':
@@ -105,18 +124,20 @@ export function operationCalls(
         },
       ];
     case 'o':
+      if (parts.addsToStream) return added(gemm(parts, `${name}.o`, `${name}.o`, at, set.attended, set.x));
       return summed(
         gemm(parts, `${name}.o`, `${name}.o`, at, set.attended, partsOf(set.y, 1)),
         set.y,
         count.o,
       );
     case 'norm2':
-      return [norm(parts, `${name}.norm2`, at, count.o)];
+      return [norm(parts, `${name}.norm2`, at, residualParts(parts, count).o)];
     case 'up_gate':
       return upGate(parts, name, at);
     case 'activation':
       return [activation(parts, `${name}.silu_mul`, at)];
     case 'down':
+      if (parts.addsToStream) return added(gemm(parts, `${name}.down`, `${name}.down`, at, set.ffn, set.x));
       return summed(
         gemm(parts, `${name}.down`, `${name}.down`, at, set.ffn, partsOf(set.y, 1)),
         set.y,
@@ -164,6 +185,7 @@ function attention(parts: ProgramParts, layer: number, at: Placement, tile: 16 |
     workgroups: at.workgroups ?? parts.attentionWorkgroups,
     slot: at.slot,
     tile,
+    ...(parts.streams && { merged: true, both: at.both }),
     q: set.q,
     kCache,
     vCache,
@@ -322,6 +344,10 @@ export function partsOf(y: TensorView, count: number): TensorView {
 /** The same products in `count` parts, where that is more than one. */
 function summed(calls: GemmCall[], y: TensorView, count: number): GemmCall[] {
   return count === 1 ? calls : calls.map((call) => ({ ...call, parts: count, out: partsOf(y, count) }));
+}
+
+function added(calls: GemmCall[]): GemmCall[] {
+  return calls.map((call) => ({ ...call, add: true }));
 }
 
 /** [B, heads, D] seen as [B, heads * D]. */

@@ -3,7 +3,7 @@
  * text and events.
  */
 import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
-import type { ProgramCall } from '../kernels/calls.ts';
+import type { GemmCall, ProgramCall } from '../kernels/calls.ts';
 import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
 import { usedRanges, writeBatch, type PlannedRequest } from '../plan/batchMeta.ts';
@@ -23,6 +23,7 @@ import { attendsTo, PipelineSteps, SLOTS, type PipelineChoice, type PlannedStep 
 import { sampledTokens, type SampledToken } from './sampled.ts';
 import { longPromptRow, needsOwnRow, ropeTable } from './ropeTable.ts';
 import type { EngineSizes } from './sizes.ts';
+import { directLoad } from './weightFiles.ts';
 import { loadWeights, type LoadProgress } from './weights.ts';
 import { WeightStore } from './weightStore.ts';
 
@@ -111,6 +112,7 @@ export class ModelRunner implements BatchRunner {
         weights.write(spec, chunk);
       },
       (loaded) => progress.weights?.({ ...loaded, bytes: weights.bytes }),
+      directLoad(device, weights, sizes.types.weights),
     );
     const attentionWorkgroups = device.target.defaultWorkgroups;
     const attention = attentionCapacity({
@@ -133,8 +135,9 @@ export class ModelRunner implements BatchRunner {
       adjustments: Math.max(sizes.maxModelLen + 1024, 2 ** 18),
     });
     const { f16, subgroupMatrix } = device.target.features;
-    const matrices =
-      subgroupMatrix && f16 && sizes.types.activations === 'f16' && sizes.types.weights === 'f16';
+    const { activations, weights: stored } = sizes.types;
+    const matrices = subgroupMatrix && f16 && activations !== 'f32' && stored === activations;
+    const addsToStream = device.target.kind === 'cuda';
     const dynamic = config.rope.scaling.kind === 'dynamic';
     const ropeRows = sizes.maxModelLen + (dynamic ? sizes.maxBatchTokens : 0);
     const buffers = allocateBuffers(
@@ -147,13 +150,22 @@ export class ModelRunner implements BatchRunner {
         pages: sizes.pages,
         pageSize: sizes.pageSize,
         partialRows: Math.max(1, attention.partialRows),
-        parts: matrices ? MOST_PARTS : 1,
+        parts: matrices && !addsToStream ? MOST_PARTS : 1,
         ropeRows,
       },
       sizes.types,
     );
     device.write(buffers.ropeTable.buffer, 0, ropeTable(config, sizes.maxModelLen));
-    const parts = { config, weights, buffers, layout, attentionWorkgroups, matrices };
+    const parts: ProgramParts = {
+      config,
+      weights,
+      buffers,
+      layout,
+      attentionWorkgroups,
+      matrices,
+      addsToStream,
+      streams: addsToStream,
+    };
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
@@ -165,8 +177,8 @@ export class ModelRunner implements BatchRunner {
   graph(name: string = this.config.architecture): OperationGraph {
     return operationGraph(graphModelOf(this.config, name), {
       ranks: 1,
-      elementBytes: this.sizes.types.weights === 'f16' ? 2 : 4,
-      merge: true,
+      elementBytes: this.sizes.types.weights === 'f32' ? 4 : 2,
+      merge: !this.#parts.streams,
       activation: !this.#parts.matrices || !activationCanFuse(this.#parts),
     });
   }
@@ -253,6 +265,7 @@ export class ModelRunner implements BatchRunner {
         // Layers with and without a window share the plan, so it may be cut only when all layers have one.
         slidingWindow: config.slidingLayers.every(Boolean) ? config.slidingWindow : undefined,
         workgroups: this.#parts.attentionWorkgroups,
+        together: this.#parts.streams,
       },
       this.#layout.attention[0],
       this.#words,
@@ -260,7 +273,7 @@ export class ModelRunner implements BatchRunner {
     const shape = {
       maxTokens: bucket(batch.tokens, sizes.maxBatchTokens),
       tile128: plan.items128 > 0,
-      merge: plan.mergeRows > 0,
+      merge: plan.mergeRows > 0 || this.#parts.streams,
     };
     return {
       used: { ranges: 1, attention: 1 },
@@ -270,6 +283,16 @@ export class ModelRunner implements BatchRunner {
         return [body, await this.#head(bucket(batch.samples, sizes.maxRequests), shape.maxTokens)];
       },
     };
+  }
+
+  /** The products of a program for so many rows, head included: what an autotuner times. */
+  products(rows: number): GemmCall[] {
+    const maxTokens = Math.min(rows, this.sizes.maxBatchTokens);
+    const calls = [
+      ...bodyCalls(this.#parts, { maxTokens, tile128: false, merge: false }),
+      ...headCalls(this.#parts, Math.min(maxTokens, this.sizes.maxRequests), maxTokens),
+    ];
+    return calls.filter((call) => call.kernel === 'gemm');
   }
 
   /** Runs the programs of the last step again, with a timestamp around each call. Only for measuring. */

@@ -7,7 +7,7 @@ import {
   type DType,
   type TensorView,
 } from '../device.ts';
-import type { WeightChunk, WeightSpec } from './weights.ts';
+import type { WeightChunk, WeightDtype, WeightSpec } from './weights.ts';
 
 /** Consecutive rows of a weight. For stacked experts a row is a whole expert. */
 export interface WeightPiece {
@@ -26,7 +26,7 @@ export class WeightStore {
   }
 
   /** The type a weight is stored in: vectors (norms, biases) and routers are always f32. */
-  static dtypeOf(spec: WeightSpec, storage: 'f32' | 'f16'): 'f32' | 'f16' {
+  static dtypeOf(spec: WeightSpec, storage: WeightDtype): WeightDtype {
     return spec.kind === 'vector' || spec.name.endsWith('.router') ? 'f32' : storage;
   }
 

@@ -1,6 +1,6 @@
 /**
  * The weights of a model: finds the tensors of all its safetensors files by name, checks them against the plan,
- * and streams each weight converted to f32 or f16 in pieces of bounded size.
+ * and streams each weight converted to f32, f16 or bf16 in pieces of bounded size.
  *
  * Memory in use is one piece of source bytes and one of results, whatever the size of the model.
  */
@@ -88,7 +88,7 @@ export function checkWeights(config: ModelConfig, map: WeightMap): CheckedPlan {
 
 export interface WeightChunk {
   readonly byteOffset: number; // from the start of the weight, a multiple of 4
-  /** f32 values, or bits of f16. Valid until the next chunk is asked for. */
+  /** f32 values, or bits of f16 or bf16. Valid until the next chunk is asked for. */
   readonly data: Float32Array | Uint16Array;
 }
 
@@ -119,10 +119,10 @@ export async function* readWeight(
     for (let done = 0; done < count;) {
       const run = Math.min(count - done, capacity - filled);
       const bytes = await tensor.source.read(tensor.offset + done * sourceBytes, run * sourceBytes);
-      const overflow = convertWeights(bytes, from, target, filled, run);
+      const overflow = convertWeights(bytes, from, target, filled, run, dtype);
       if (overflow >= 0) {
         throw new WeightError(
-          `element ${done + overflow} of tensor '${part.tensor}' is too large for f16 (largest 65504); load with f32 weights`,
+          `element ${done + overflow} of tensor '${part.tensor}' is too large for ${dtype}; load with f32 weights`,
         );
       }
       done += run;
@@ -138,6 +138,16 @@ export async function* readWeight(
   target.fill(0, filled, rest);
   if (rest > 0) yield { byteOffset, data: target.subarray(0, rest) };
 }
+
+/**
+ * Loads those weights that need no conversion by other means than chunks, and returns the others. `progress` takes the
+ * parameters loaded so far.
+ */
+export type DirectLoad = (
+  specs: readonly WeightSpec[],
+  map: WeightMap,
+  progress: (parameters: number) => void,
+) => Promise<readonly WeightSpec[]>;
 
 /** Takes the chunks of one weight, in order. */
 export type WeightSink = (spec: WeightSpec, chunk: WeightChunk) => void | Promise<void>;
@@ -158,11 +168,18 @@ export async function loadWeights(
   dtypeOf: (spec: WeightSpec) => WeightDtype,
   sink: WeightSink,
   onProgress: (progress: LoadProgress) => void = () => {},
+  direct?: DirectLoad,
 ): Promise<readonly string[]> {
   const map = await openWeights(files);
   const { specs, unexpected, parameters: totalParameters } = checkWeights(config, map);
   let loadedParameters = 0;
-  for (const spec of specs) {
+  const rest = direct
+    ? await direct(specs, map, (parameters) => {
+        loadedParameters = parameters;
+        onProgress({ weight: 'from files', loadedParameters, totalParameters });
+      })
+    : specs;
+  for (const spec of rest) {
     for await (const chunk of readWeight(spec, map, dtypeOf(spec))) await sink(spec, chunk);
     loadedParameters += elementCount(spec.shape);
     onProgress({ weight: spec.name, loadedParameters, totalParameters });

@@ -1,12 +1,12 @@
 /**
- * Number formats of checkpoints: F32, F16 and BF16 to f32 or f16, a run of elements at a time.
+ * Number formats of checkpoints: F32, F16 and BF16 to f32, f16 or bf16, a run of elements at a time.
  *
- * f16 is rounded to nearest, ties to even; subnormals, infinities and NaN are kept. 16-bit sources go through
+ * f16 and bf16 are rounded to nearest, ties to even; subnormals, infinities and NaN are kept. 16-bit sources go through
  * tables of all 65536 values, built on first use.
  */
 
 export type SourceDtype = 'F32' | 'F16' | 'BF16';
-export type WeightDtype = 'f32' | 'f16';
+export type WeightDtype = 'f32' | 'f16' | 'bf16';
 
 export const SOURCE_BYTES: Readonly<Record<SourceDtype, 2 | 4>> = { F32: 4, F16: 2, BF16: 2 };
 
@@ -49,7 +49,7 @@ function table<T extends Uint16Array | Uint32Array>(entries: T, of: (bits: numbe
 
 /**
  * Converts `count` elements. `source` holds them from byte 0 on (any alignment); `target` takes the results from
- * element `at` on: Float32Array for f32, Uint16Array of bits for f16.
+ * element `at` on: Float32Array for f32, Uint16Array of bits for f16 and bf16 (`to` says which).
  * @returns the index of the first finite element that became an infinity, else -1
  */
 export function convertWeights(
@@ -58,6 +58,7 @@ export function convertWeights(
   target: Float32Array | Uint16Array,
   at: number,
   count: number,
+  to: WeightDtype = target instanceof Float32Array ? 'f32' : 'f16',
 ): number {
   const bytes = SOURCE_BYTES[from];
   const aligned = source.byteOffset % bytes === 0 ? source : source.slice();
@@ -77,6 +78,7 @@ export function convertWeights(
     }
     return -1;
   }
+  if (to === 'bf16') return convertToBf16(aligned, from, target, at, count);
   if (from === 'F16') {
     target.set(new Uint16Array(buffer, byteOffset, count), at);
     return -1;
@@ -100,6 +102,40 @@ export function convertWeights(
     seen |= (half & 0x7c00) + 0x400;
   }
   return seen & 0x8000 ? findOverflow(target, at, count, (i) => (input[i] & 0x7f800000) !== 0x7f800000) : -1;
+}
+
+/** Nearest bf16 of the f32 with bits `bits`, as bits; ties to even. */
+export function f32BitsToBf16Bits(bits: number): number {
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40; // NaN stays one
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+function convertToBf16(
+  { buffer, byteOffset }: Uint8Array,
+  from: SourceDtype,
+  target: Uint16Array,
+  at: number,
+  count: number,
+): number {
+  if (from === 'BF16') {
+    target.set(new Uint16Array(buffer, byteOffset, count), at);
+    return -1;
+  }
+  if (from === 'F16') {
+    const wide = (f16ToF32Table ??= table(new Uint32Array(65536), f16BitsToF32Bits));
+    const input = new Uint16Array(buffer, byteOffset, count);
+    for (let i = 0; i < count; i++) target[at + i] = f32BitsToBf16Bits(wide[input[i]]);
+    return -1;
+  }
+  const input = new Uint32Array(buffer, byteOffset, count);
+  let overflow = -1;
+  for (let i = 0; i < count; i++) {
+    const bits = input[i];
+    target[at + i] = f32BitsToBf16Bits(bits);
+    if ((target[at + i] & 0x7fff) === 0x7f80 && (bits & 0x7f800000) !== 0x7f800000 && overflow < 0)
+      overflow = i;
+  }
+  return overflow;
 }
 
 function findOverflow(

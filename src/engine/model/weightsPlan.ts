@@ -80,6 +80,11 @@ export function weightPlan(
   return specs;
 }
 
+/** Elements of all weights, each tied one once. */
+export function weightElements(config: ModelConfig): number {
+  return weightPlan(config).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+}
+
 /** Mixtral: experts saved one by one (w1 gate, w3 up, w2 down), or fused as transformers 5 holds them. */
 function expertSpecs(
   config: ModelConfig,

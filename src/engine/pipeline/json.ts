@@ -128,7 +128,12 @@ const PIPELINE = record(
         after: listOf(record({ id: text, layer: oneOf(0, -1) })),
       }),
     ),
-    stages: listOf(record({ members: listOf(record({ id: text, layer: oneOf(0, 1) })) })),
+    stages: listOf(
+      record(
+        { members: listOf(record({ id: text, layer: oneOf(0, 1) })) },
+        { colocated: oneOf(true, false) },
+      ),
+    ),
   },
   { notes },
 );

@@ -32,6 +32,12 @@ export interface StageMember {
  */
 export interface Stage {
   members: readonly StageMember[];
+  /**
+   * Members share cores instead of dividing them: each core holds a workgroup of the product and one of attention, whose
+   * loads wait while the product computes (POD-Attention, arXiv 2410.18038). Shares then may add up to the whole device
+   * for each member. CUDA only; other devices run the members as they like. Default false.
+   */
+  colocated?: boolean;
 }
 
 export interface Pipeline {

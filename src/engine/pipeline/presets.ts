@@ -4,10 +4,10 @@
  */
 import type { Operation, OperationGraph, OperationName, Work } from '../model/graph.ts';
 import { layerOperations, rowsOfOperation, type NanoRange } from './dependencies.ts';
-import type { Pipeline } from './pipeline.ts';
+import type { Pipeline, Stage } from './pipeline.ts';
 import type { BatchRows, TokenRange } from './resolve.ts';
 import { assemble, checkBatch, splitOperations } from './split.ts';
-import { dealStages, type Wanted } from './stages.ts';
+import { dealStages, type DealtStages, type Wanted } from './stages.ts';
 import { parallelOverlap, type ParallelOptions } from './tensorParallel.ts';
 
 /** Rows that nano-batches start on multiples of: shorter tiles leave cores of a matrix product idle. */
@@ -25,6 +25,8 @@ export interface OverlapOptions {
   attentionShare?: number;
   /** Fraction of the decode rows of a nano-batch that are attended beside up_gate; the rest beside down. */
   cut?: number;
+  /** Attention shares the cores of the product beside it (Stage.colocated): both get the whole device. */
+  colocated?: boolean;
   name?: string;
 }
 
@@ -98,7 +100,8 @@ export function overlap(
     operation === 'decode_attention' ? [boundary, ...beside] : [boundary],
   );
   const lines = overlapLines(graph, nano, halves, beside, [attentionShare, workgroups - attentionShare]);
-  const { stages, shares } = dealStages(lines, workgroups);
+  const dealt = dealStages(lines, workgroups);
+  const { stages, shares } = options.colocated ? colocate(dealt, workgroups) : dealt;
   const shareOf = ({ id }: NanoRange): number => shares.get(id)!;
   return assemble({
     name,
@@ -108,8 +111,20 @@ export function overlap(
     nano,
     stages,
     shareOf,
-    notes: { boundary, attentionShare },
+    notes: options.colocated ? { boundary, colocated: 1 } : { boundary, attentionShare },
   });
+}
+
+/** Products beside decode attention, each with the whole device. */
+function colocate({ stages, shares }: DealtStages, workgroups: number): DealtStages {
+  const all = new Map(shares);
+  const together = stages.map((stage): Stage => {
+    const attends = stage.members.some(({ id }) => id.startsWith('decode_attention.'));
+    if (stage.members.length === 1 || !attends) return stage;
+    for (const { id } of stage.members) all.set(id, workgroups);
+    return { ...stage, colocated: true };
+  });
+  return { stages: together, shares: all };
 }
 
 /** @throws Error when the boundary leaves a nano-batch empty */

@@ -7,13 +7,13 @@ const RIGHT = new Set([0, 5]);
 export function printPipeline(pipeline: Pipeline): string {
   const { name, model, device, ranks, tokens, decodeTokens, workgroups, nano, stages } = pipeline;
   const byId = new Map(nano.map((each) => [each.id, each]));
-  const rows = stages.flatMap(({ members }, stage) =>
+  const rows = stages.flatMap(({ members, colocated }, stage) =>
     members.map(({ id, layer }, i) => {
       const { lane, range, share, after } = byId.get(id)!;
       const needs = after.map((need) => (need.layer === 0 ? need.id : `${need.id} (before)`));
       const at = layer === 0 ? 'L' : 'L+1';
       const part = `${Math.round((100 * share) / workgroups)}%`;
-      const first = i === 0 ? String(stage + 1) : '|';
+      const first = i === 0 ? String(stage + 1) : colocated ? '&' : '|';
       return [
         first,
         id,

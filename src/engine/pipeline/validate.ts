@@ -201,7 +201,8 @@ function shareProblems({ nano, stages, workgroups }: Pipeline): string[] {
   const each = nano
     .filter(({ share }) => !Number.isInteger(share) || share < 1 || share > workgroups)
     .map(({ id, share }) => `${id} has share ${share}, expected 1 to ${workgroups} workgroups: change it`);
-  const together = stages.flatMap(({ members }, at) => {
+  const together = stages.flatMap(({ members, colocated }, at) => {
+    if (colocated) return [];
     const sum = members.reduce((total, { id }) => total + byId.get(id)!.share, 0);
     if (sum <= workgroups) return [];
     const ids = members.map(({ id }) => id).join(', ');

@@ -30,6 +30,7 @@ export function coreWorkgroups({
   software,
   defaultWorkgroups,
 }: ModelRunner['device']['target']): number {
+  if (kind === 'cuda') return defaultWorkgroups;
   return software || kind === 'cpu' ? Math.max(2, defaultWorkgroups) : Math.round(defaultWorkgroups / 2);
 }
 

@@ -31,6 +31,16 @@ export async function listNodeDevices(): ReturnType<EngineApi['devices']> {
   }
 }
 
+/** Kernels of the cuda device, and whether they are prebuilt, cached or yet to be compiled. */
+export async function listKernelModules(): ReturnType<EngineApi['kernelModules']> {
+  const calls = new ThreadCalls(startThread<EngineApi>(bundle('engineWorker'), 'engine'));
+  try {
+    return await calls.call((api) => api.kernelModules());
+  } finally {
+    await calls.terminate('done');
+  }
+}
+
 /** Directory of the model that comes with the package. */
 export function embeddedModel(): string {
   return `${packageRoot()}/models/embedded`;

@@ -1,9 +1,12 @@
 /** The engine's host in Node. */
 import { readFile } from 'node:fs/promises';
 import { findNodeAdapters } from '../../engine/device/webgpu/gpu.node.ts';
+import { findCudaDevices } from '../../engine/device/cuda/cudaDevice.ts';
+import { listModules } from '../../engine/device/cuda/listModules.ts';
 import { openModelDirectory } from '../../engine/model/modelFilesNode.ts';
 import { openModelUrl } from '../../engine/model/modelFilesWeb.ts';
 import type { Platform } from '../platform.ts';
+import { prepareProducts } from './cudaProducts.ts';
 import packageJson from '../../../package.json' with { type: 'json' };
 import { tableKey } from '../../engine/search/table.ts';
 import { tableFile } from '../../engine/search/tableFileNode.ts';
@@ -19,6 +22,9 @@ export const nodePlatform: Platform = {
     return readFile(tableFile(key), 'utf8').catch(() => undefined);
   },
   findAdapters: () => findNodeAdapters(),
+  findCuda: async () => findCudaDevices(),
+  kernelModules: async () => listModules(),
+  prepareRunner: prepareProducts,
   fasterDeviceHint:
     process.platform === 'linux'
       ? 'for a faster device install a Vulkan driver: `sudo apt-get install libvulkan1 mesa-vulkan-drivers` (Debian 12: with `-t bookworm-backports`)'

@@ -7,6 +7,7 @@
  */
 import type { DeviceTarget, DType, TensorView } from '../../device.ts';
 import type { CallOf, KernelName } from '../../kernels/calls.ts';
+import type { GemmPolicy } from './gemm/registry.ts';
 
 /** Facts of an NVIDIA GPU that choosers look at, besides those of every device. */
 export interface CudaTarget extends DeviceTarget {
@@ -20,6 +21,9 @@ export interface CudaTarget extends DeviceTarget {
     /** Dynamic shared memory that one CTA may ask for, bytes. */
     sharedBytesPerCta: number;
     l2Bytes: number;
+    /** Version of cuBLASLt, where it is installed. */
+    cublasLt?: number;
+    gemm?: GemmPolicy;
   };
 }
 
@@ -67,6 +71,8 @@ export interface CudaLaunch {
    * griddepcontrol.wait before it touches anything that another launch writes or reads. All our kernels do; default true.
    */
   early?: boolean;
+  /** Instead of a kernel: a product that cuBLASLt carries out (a backend of the GEMM registry), for `m` rows from 0. */
+  product?: { a: TensorView; w: TensorView; out: TensorView; m: number; outColumn: number; add: boolean };
 }
 
 export interface CudaKernel<K extends KernelName> {
@@ -76,7 +82,14 @@ export interface CudaKernel<K extends KernelName> {
    * Modules that are prebuilt for an architecture family: source, defines. Every combination that the model families
    * of the engine need in bf16 and f16; anything else is compiled on first use.
    */
-  prebuilt(family: CudaTarget['cuda']['family']): readonly CudaModule[];
+  prebuilt(family: CudaTarget['cuda']['family'], also?: AotShapes): readonly CudaModule[];
+}
+
+/** Shapes that are prebuilt besides the usual ones (npm run cuda:aot); kernels take what concerns them. */
+export interface AotShapes {
+  headDims?: readonly number[];
+  groups?: readonly number[]; // query heads for each KV head
+  pageSizes?: readonly number[];
 }
 
 /** A kernel source and the macros it is specialised by. */

@@ -18,6 +18,7 @@ import type {
   CudaTarget,
   TensorMapSpec,
 } from '../launch.ts';
+import { merge } from './merge.ts';
 import {
   boxRows,
   chooseAttention,
@@ -27,6 +28,7 @@ import {
 } from './attentionVariants.ts';
 
 const TILE = 16;
+const GUEST_THREADS = 128;
 const BYTES = 2; // of an element that TMA copies
 
 function shapeOf(call: AttentionCall): CudaAttentionShape {
@@ -38,7 +40,7 @@ function shapeOf(call: AttentionCall): CudaAttentionShape {
     pageSize,
     qType: q.dtype,
     kvType: kCache.dtype,
-    threads: invocations,
+    threads: call.residency === 'guest' ? GUEST_THREADS : invocations,
   };
 }
 
@@ -235,7 +237,29 @@ function prebuilt(family: CudaTarget['cuda']['family']): CudaModule[] {
   return modules;
 }
 
-export const attention: CudaKernel<'attention'> = {
-  launches: (call, target) => [attentionLaunch(call, target)],
-  prebuilt,
-};
+/** Kernels whose CTAs merge split tiles themselves: whoever comes last. */
+const MERGING: readonly string[] = ['attention_wgmma', 'attention_decode'];
+
+function launches(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  if (call.both) {
+    const mixed = mixedLaunch(call, target);
+    if (mixed) return [mixed];
+    const each = { ...call, both: false, merged: false };
+    return [
+      attentionLaunch({ ...each, tile: 128 }, target),
+      attentionLaunch({ ...each, tile: 16 }, target),
+      ...mergeOf(call, target),
+    ];
+  }
+  if (!call.merged) return [attentionLaunch(call, target)];
+  const merges = MERGING.includes(chooseAttention(shapeOf(call), target).source);
+  return merges
+    ? [attentionLaunch(call, target, true)]
+    : [attentionLaunch(call, target), ...mergeOf(call, target)];
+}
+
+function mergeOf(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  return merge.launches({ ...call, kernel: 'merge', workgroups: undefined }, target);
+}
+
+export const attention: CudaKernel<'attention'> = { launches, prebuilt };

@@ -31,8 +31,8 @@ const MAX_HEAD_DIM = 256;
 const TILE = 16; // KV tokens of a tile of mma.sync
 const ALIGNMENT = 1024; // of swizzled tiles; dynamic shared memory itself promises less
 const TMA_HEAD_DIMS = [64, 128, 256];
-/** Shared memory of a guest CTA: what a GEMM with four stages of 48 KiB leaves. */
-const GUEST_BYTES = 32768;
+/** Shared memory of a guest CTA: what the product with room for one leaves (gemm/hopper/variant.ts). */
+const GUEST_BYTES = 70 * 1024;
 
 /** Largest power of two that divides n, at most `limit`: rows of a TMA box, which must lie within one page. */
 export function boxRows(pageSize: number, limit: number): number {
@@ -111,7 +111,7 @@ function decodeTeam(
 ): Omit<DecodeConstants, 'depth'> {
   // More than 8 rows come from large groups, or from several tokens of a request: then 8 rows are walked twice.
   const rows = !guest && group > 8 ? 16 : 8;
-  if (guest) return { warps: 3, tiles: 1, rows, combine: 1 };
+  if (guest) return { warps: 3, tiles: headDim > 128 ? 1 : 2, rows, combine: 1 };
   if (headDim > 128) return { warps: hopper ? 8 : 4, tiles: 1, rows, combine: 2 };
   if (!hopper) return { warps: 8, tiles: 1, rows: 16, combine: 4 };
   return { warps: rows === 16 ? 8 : 12, tiles: 2, rows, combine: 4 };

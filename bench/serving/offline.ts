@@ -1,0 +1,263 @@
+/**
+ * `nanoflow bench offline`: total throughput (prompt and output tokens) of a model of a published shape with random
+ * weights, with as many requests as memory allows, in the steady state: a queue that is never empty.
+ *
+ * The first requests start as if they had been running: the k-th has already made a share of its output, spread evenly,
+ * so that ends and admissions are spread from the start (NanoFlow skips cycles to the same end, section 4.5 of its
+ * evaluation). Tokens are counted over a window that begins when all of them have been computed.
+ */
+import { parseModelConfig, type ModelConfig } from '../../src/engine/model/config.ts';
+import { readJson } from '../../src/engine/model/modelFiles.ts';
+import { weightElements } from '../../src/engine/model/weightsPlan.ts';
+import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts';
+import { chooseSizes, type SizeOptions } from '../../src/engine/model/sizes.ts';
+import type { Device } from '../../src/engine/device.ts';
+import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
+import { overlap, type OverlapOptions } from '../../src/engine/pipeline/presets.ts';
+import type { GenerateRequest } from '../../src/protocol.ts';
+import { Random } from '../../src/engine/device/sim/random.ts';
+import { openDevice } from '../kernels/index.ts';
+import { usage } from './benchError.ts';
+import { newEngine } from './engines.ts';
+import { peakRate } from './peakRate.ts';
+import { randomModelFiles } from './randomModel.ts';
+
+export interface OfflineOptions extends SizeOptions {
+  device: 'auto' | 'cuda' | 'webgpu' | 'cpu';
+  shape: string;
+  layers?: number;
+  promptTokens: number;
+  outputTokens: number;
+  /** Length of the measured window, and of what runs before it. */
+  seconds: number;
+  warmSeconds: number;
+  /** Overlapped pipelines to compare, each in a window of its own after the plain order. */
+  overlaps?: readonly OverlapOptions[];
+  /** The batch that they are made for: decode tokens, and prompt tokens beside them. */
+  mix?: { decode: number; prefill: number };
+  print: (line: string) => void;
+}
+
+export interface OfflineRow {
+  order: string; // "plain", or the pipeline's name
+  tokensPerSecond: number; // prompt + output
+  outputTokensPerSecond: number;
+  requestsPerSecond: number;
+  steps: number;
+  stepMilliseconds: number; // mean
+  meanBatchTokens: number;
+  meanDecodeTokens: number;
+  meanRunning: number;
+  pagesUsed: number; // share of the pool, mean
+  preemptions: number;
+  /** tokensPerSecond over peak / (2 P), P being the parameters: NanoFlow's definition of the optimum. */
+  shareOfOptimum?: number;
+}
+
+export interface OfflineBench {
+  device: { kind: string; name: string };
+  model: string;
+  promptTokens: number;
+  outputTokens: number;
+  parameters: number;
+  kvTokens: number;
+  maxBatchTokens: number;
+  peakTeraflops?: number;
+  rows: OfflineRow[];
+}
+
+/** Requests that wait at any time. */
+const QUEUE = 16;
+
+export async function runOfflineBench(options: OfflineOptions): Promise<OfflineBench> {
+  const { print, shape, promptTokens, outputTokens } = options;
+  const files = usage(() => randomModelFiles(shape, options.layers));
+  const config = parseModelConfig(await readJson(files, 'config.json'));
+  const device = await openDevice(options.device);
+  try {
+    const peak = await peakRate(device);
+    const sizes = usage(() =>
+      chooseSizes(
+        config,
+        device.target,
+        { ...options, maxModelLen: options.maxModelLen ?? promptTokens + outputTokens + 16 },
+        device.deviceMemory?.(),
+      ),
+    );
+    const begin = performance.now();
+    const runner = await ModelRunner.load(device, config, files, sizes);
+    await runner.compile();
+    await runner.warmUp();
+    const kvTokens = sizes.pages * sizes.pageSize;
+    const parameters = weightElements(config);
+    print(
+      `${shape} on ${device.target.name}: ${(runner.weightBytes / 1e9).toFixed(2)} GB ${sizes.types.weights}, ` +
+        `KV for ${kvTokens} tokens, batches of up to ${sizes.maxBatchTokens}, ready in ${((performance.now() - begin) / 1000).toFixed(1)} s` +
+        (peak ? `; peak ${(peak / 1e12).toFixed(0)} TFLOP/s` : ''),
+    );
+    const rows: OfflineRow[] = [];
+    for (const order of [undefined, ...overlapped(runner, options)]) {
+      // Batches without decoding requests, or with few, have nothing to overlap.
+      runner.usePipelines(order && ((batch) => (batch.decodeTokens >= 64 ? order : undefined)));
+      const row = await measure(runner, order?.name ?? 'plain', device, options);
+      if (peak) row.shareOfOptimum = row.tokensPerSecond / (peak / (2 * parameters));
+      rows.push(row);
+      print(formatRow(row, promptTokens, outputTokens));
+    }
+    return {
+      device: { kind: device.target.kind, name: device.target.name },
+      model: shape,
+      promptTokens,
+      outputTokens,
+      parameters,
+      kvTokens,
+      maxBatchTokens: sizes.maxBatchTokens,
+      peakTeraflops: peak && peak / 1e12,
+      rows,
+    };
+  } finally {
+    device.destroy();
+  }
+}
+
+function overlapped(runner: ModelRunner, { overlaps = [], mix, maxBatchTokens }: OfflineOptions): Pipeline[] {
+  if (overlaps.length === 0) return [];
+  const { decode, prefill } = mix ?? { decode: 340, prefill: (maxBatchTokens ?? 1024) - 340 };
+  const rows = { tokens: decode + prefill, decodeTokens: decode };
+  const { defaultWorkgroups } = runner.device.target;
+  return overlaps.map((choice) => overlap(runner.graph(), rows, defaultWorkgroups, choice));
+}
+
+function formatRow(row: OfflineRow, promptTokens: number, outputTokens: number): string {
+  const share =
+    row.shareOfOptimum === undefined ? '' : ` = ${(100 * row.shareOfOptimum).toFixed(1)} % of peak/2P`;
+  return (
+    `${row.order.padEnd(12)} ${promptTokens} in / ${outputTokens} out: ${row.tokensPerSecond.toFixed(0)} tok/s${share}, ` +
+    `${row.requestsPerSecond.toFixed(1)} requests/s, step ${row.stepMilliseconds.toFixed(2)} ms of ${row.meanBatchTokens.toFixed(0)} tokens ` +
+    `(${row.meanDecodeTokens.toFixed(0)} decode), ${row.meanRunning.toFixed(0)} running, ${(100 * row.pagesUsed).toFixed(0)} % of pages, ` +
+    `${row.preemptions} preempted`
+  );
+}
+
+interface StepRecord {
+  at: number; // when its tokens had arrived
+  tokens: number;
+  decode: number;
+  running: number;
+  pages: number;
+}
+
+async function measure(
+  runner: ModelRunner,
+  order: string,
+  device: Device,
+  { promptTokens, outputTokens, seconds, warmSeconds }: OfflineOptions,
+): Promise<OfflineRow> {
+  const steps: StepRecord[] = [];
+  const timed: BatchRunner = {
+    config: runner.config,
+    sizes: runner.sizes,
+    maxAdjustments: runner.maxAdjustments,
+    async launch(batch, endTokens) {
+      const decode = batch.segments.filter(({ count, sample }) => count === 1 && sample).length;
+      const { tokens } = batch;
+      const step = await runner.launch(batch, endTokens);
+      return {
+        collect: async () => {
+          const sampled = await step.collect();
+          const { pool, scheduler } = engine;
+          steps.push({
+            at: performance.now(),
+            tokens,
+            decode,
+            running: scheduler.running.length,
+            pages: 1 - pool.free / pool.total,
+          });
+          return sampled;
+        },
+      };
+    },
+  };
+  const engine = newEngine(timed, { expectedOutput: outputTokens });
+  const random = new Random(7);
+  let next = 0;
+  let ended = 0;
+  const submit = (made: number): void => {
+    engine.submit(
+      request(`${order} ${next++}`, runner.config, promptTokens + made, outputTokens - made, random),
+    );
+  };
+  // As many as run at the same time: each holds its prompt and half of its answer on average.
+  const perRequest = (promptTokens + outputTokens / 2) / runner.sizes.pageSize;
+  const first = Math.min(runner.sizes.maxRequests, Math.floor((0.97 * runner.sizes.pages) / perRequest));
+  for (let k = 0; k < first; k++) submit(Math.floor(((k * 0.618034) % 1) * outputTokens));
+
+  let windowStart: number | undefined;
+  let warmFrom: number | undefined;
+  let endedBefore = 0;
+  let preemptedBefore = 0;
+  for (;;) {
+    while (engine.scheduler.waiting.length < QUEUE) submit(0);
+    for (const event of await engine.step()) {
+      if (event.type === 'error') throw new Error(event.error.message);
+      if (event.type === 'end') ended++;
+    }
+    const now = performance.now();
+    const filled = engine.scheduler.running.every(({ outputLength }) => outputLength > 0);
+    if (warmFrom === undefined && (filled || next > first + QUEUE)) warmFrom = now;
+    if (windowStart === undefined && warmFrom !== undefined && now - warmFrom > warmSeconds * 1000) {
+      windowStart = steps.at(-1)!.at;
+      endedBefore = ended;
+      preemptedBefore = engine.scheduler.preemptions;
+    }
+    if (windowStart !== undefined && now - windowStart > seconds * 1000) break;
+  }
+  const requestsEnded = ended - endedBefore;
+  const preemptions = engine.scheduler.preemptions - preemptedBefore;
+  for (const { id } of [...engine.scheduler.running, ...engine.scheduler.waiting]) engine.abort(id);
+  while (engine.hasWork) await engine.step();
+  await device.idle();
+
+  const window = steps.filter(({ at }) => at > windowStart! && at <= windowStart! + seconds * 1000);
+  const span = (window.at(-1)!.at - windowStart) / 1000;
+  const mean = (of: (step: StepRecord) => number): number =>
+    window.reduce((sum, step) => sum + of(step), 0) / window.length;
+  const tokens = mean((step) => step.tokens) * window.length;
+  return {
+    order,
+    tokensPerSecond: tokens / span,
+    outputTokensPerSecond: (mean((step) => step.decode) * window.length) / span,
+    requestsPerSecond: requestsEnded / span,
+    steps: window.length,
+    stepMilliseconds: (span * 1000) / window.length,
+    meanBatchTokens: mean((step) => step.tokens),
+    meanDecodeTokens: mean((step) => step.decode),
+    meanRunning: mean((step) => step.running),
+    pagesUsed: mean((step) => step.pages),
+    preemptions,
+  };
+}
+
+function request(
+  id: string,
+  { vocabSize }: Pick<ModelConfig, 'vocabSize'>,
+  promptTokens: number,
+  outputTokens: number,
+  random: Random,
+): GenerateRequest {
+  return {
+    id,
+    promptTokenIds: Array.from({ length: promptTokens }, () => Math.floor(random.uniform() * vocabSize)),
+    sampling: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      repetitionPenalty: 1,
+      logitBias: [],
+    },
+    stop: { maxTokens: outputTokens, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
+  };
+}

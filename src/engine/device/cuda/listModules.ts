@@ -1,0 +1,41 @@
+/** What `nanoflow devices --modules` shows: every kernel of the engine's set, and those in the disk cache. */
+import type { KernelName } from '../../kernels/calls.ts';
+import { loadAddon, nativeFolder } from './addon.ts';
+import { CUDA_KERNELS } from './kernels/index.ts';
+import type { CudaModule } from './launch.ts';
+import { architecture, kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
+
+export interface ListedModule {
+  name: string;
+  architecture: string;
+  origin: ModuleOrigin;
+  bytes: number;
+}
+
+/** For the first GPU; without one for compute capability 9.0. @throws Error when the addon is not built. */
+export function listModules(): ListedModule[] {
+  const addon = loadAddon();
+  const { devices, nvrtc } = addon.probe();
+  const computeCapability = devices[0]?.computeCapability ?? 90;
+  const store = new ModuleStore({
+    addon,
+    sources: kernelSources(`${nativeFolder()}/kernels`),
+    computeCapability,
+    versions: `nvrtc ${nvrtc ?? 'none'}`,
+  });
+  const family = computeCapability === 90 ? 'hopper' : 'portable';
+  const modules = new Map<string, CudaModule>();
+  for (const kernel of Object.keys(CUDA_KERNELS) as KernelName[]) {
+    for (const module of CUDA_KERNELS[kernel]!.prebuilt(family)) modules.set(moduleName(module), module);
+  }
+  const arch = architecture(computeCapability);
+  const listed = [...modules].map(([name, module]) => ({
+    name,
+    architecture: arch,
+    ...store.origin(module),
+  }));
+  for (const [name, bytes] of store.cached()) {
+    if (!modules.has(name)) listed.push({ name, architecture: arch, origin: 'disk', bytes });
+  }
+  return listed.sort((a, b) => (a.name < b.name ? -1 : 1));
+}

@@ -1,0 +1,115 @@
+/**
+ * A Pipeline as calls on two streams, for devices that have them (cuda): decode attention that a stage overlaps runs on
+ * a stream of its own and as far ahead as its dependencies allow, everything else in the order of the stages. So a stage
+ * does not have to be as long as its attention, and nothing waits for the end of a stage.
+ *
+ * Shares hold as in stages: products and attention that divide the cores get their workgroups; co-located attention is a
+ * guest on the cores of whatever runs (Stage.colocated), so that all products leave room for it.
+ */
+import type { KernelCall } from '../kernels/calls.ts';
+import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
+import type { OperationName } from './graph.ts';
+
+const PRODUCTS: readonly OperationName[] = [
+  'kqv',
+  'o',
+  'up_gate',
+  'down',
+  'router',
+  'experts_up_gate',
+  'experts_down',
+];
+
+/** Stream of attention that is overlapped. */
+const SIDE = 1;
+
+/** How one nano-operation of a layer is called: workgroups undefined = as the kernel likes. */
+export type CallsOf = (nano: NanoOperation, layer: number, workgroups: number | undefined) => KernelCall[];
+
+/** The calls of all layers, stage by stage. */
+export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: CallsOf): KernelCall[] {
+  const plan = streamPlan(pipeline);
+  const byId = new Map(pipeline.nano.map((nano) => [nano.id, nano]));
+  const calls: KernelCall[] = [];
+  const signalled = new Set<string>();
+  for (let layer = -1; layer < numLayers; layer++) {
+    for (const stage of pipeline.stages) {
+      for (const { id, layer: offset } of stage.members) {
+        const at = layer + offset;
+        if (at < 0 || at >= numLayers) continue;
+        const nano = byId.get(id)!;
+        const { stream, residency, workgroups } = plan.get(id)!;
+        const made = callsOf(nano, at, workgroups);
+        if (made.length === 0) continue;
+        const needs = nano.after
+          .filter((need) => plan.get(need.id)!.stream !== stream)
+          .map((need) => signalOf(need.id, at + need.layer))
+          .filter((name) => signalled.has(name));
+        const signal = signalOf(id, at);
+        signalled.add(signal);
+        made.forEach((call, i) => {
+          calls.push({
+            ...call,
+            stream,
+            residency,
+            ...(i === 0 && needs.length > 0 && { needs }),
+            // Only what another stream waits for costs an event.
+            ...(i === made.length - 1 && plan.get(id)!.awaited && { signal }),
+          });
+        });
+      }
+    }
+  }
+  return calls;
+}
+
+interface Place {
+  stream: number;
+  residency?: 'host' | 'guest';
+  /** Undefined: as many as the kernel likes. */
+  workgroups?: number;
+  /** Somebody on another stream waits for it. */
+  awaited: boolean;
+}
+
+/** Where each nano-operation runs; the same in every layer. */
+export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, Place> {
+  const stageOf = new Map<string, Stage>(
+    stages.flatMap((stage) => stage.members.map(({ id }) => [id, stage])),
+  );
+  const overlapped = (each: NanoOperation): boolean =>
+    each.operation === 'decode_attention' && stageOf.get(each.id)!.members.length > 1;
+  const colocated = stages.some((stage) => stage.colocated);
+  const place = (each: NanoOperation): Place => {
+    if (overlapped(each)) {
+      return {
+        stream: SIDE,
+        workgroups: each.share,
+        residency: colocated ? 'guest' : undefined,
+        awaited: false,
+      };
+    }
+    const product = PRODUCTS.includes(each.operation);
+    if (colocated) return { stream: 0, residency: product ? 'host' : undefined, awaited: false };
+    // Beside attention a product keeps to its share; alone it has everything.
+    const { members } = stageOf.get(each.id)!;
+    const beside = members.some(({ id }) => overlapped(nano.find((other) => other.id === id)!));
+    return {
+      stream: 0,
+      workgroups: product && beside ? Math.min(each.share, workgroups) : undefined,
+      awaited: false,
+    };
+  };
+  const plan = new Map(nano.map((each) => [each.id, place(each)]));
+  for (const each of nano) {
+    for (const need of each.after) {
+      const needed = plan.get(need.id)!;
+      if (needed.stream !== plan.get(each.id)!.stream) needed.awaited = true;
+    }
+  }
+  return plan;
+}
+
+function signalOf(id: string, layer: number): string {
+  return `${id}@${layer}`;
+}

@@ -1,0 +1,123 @@
+/** Pipelines on two streams: everything that an operation needs has ended before it starts, by stream order or signals. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ClearCall, KernelCall } from '../../src/engine/kernels/calls.ts';
+import { operationGraph } from '../../src/engine/model/graph/build.ts';
+import { streamCalls, streamPlan } from '../../src/engine/model/lowerStreams.ts';
+import { graphModelOfShape } from '../../src/engine/model/shapes.ts';
+import { pipelineProblems } from '../../src/engine/pipeline/validate.ts';
+import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
+import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
+import { randomPipeline } from '../../src/engine/pipeline/random.ts';
+import { parsePipeline, pipelineToJson } from '../../src/engine/pipeline/json.ts';
+
+const graph = operationGraph(graphModelOfShape('llama-3-8b'), {
+  ranks: 1,
+  elementBytes: 2,
+  merge: true,
+  activation: false,
+});
+const batch = { tokens: 1000, decodeTokens: 340 };
+const LAYERS = 3;
+
+const made = (pipeline: Pipeline): KernelCall[] =>
+  streamCalls(pipeline, LAYERS, ({ id }, layer, workgroups) => [
+    { kernel: 'clear', label: `${id}@${layer}`, workgroups } as ClearCall,
+  ]);
+
+/** Calls that surely have ended when a call starts, by label. */
+function endedBefore(calls: readonly KernelCall[]): Map<string, Set<string>> {
+  const ended = new Map<string, Set<string>>();
+  const last = new Map<number, string>();
+  const signalled = new Map<string, string>();
+  for (const { label, stream = 0, needs = [], signal } of calls) {
+    const before = new Set<string>();
+    const include = (other: string | undefined): void => {
+      if (other === undefined) return;
+      before.add(other);
+      for (const each of ended.get(other)!) before.add(each);
+    };
+    include(last.get(stream));
+    for (const name of needs) {
+      expect(signalled.has(name)).toBe(true);
+      include(signalled.get(name));
+    }
+    ended.set(label, before);
+    last.set(stream, label);
+    if (signal !== undefined) signalled.set(signal, label);
+  }
+  return ended;
+}
+
+function expectOrdered(pipeline: Pipeline): void {
+  const calls = made(pipeline);
+  const ended = endedBefore(calls);
+  expect(calls.length).toBe(pipeline.nano.length * LAYERS);
+  for (const { id, after } of pipeline.nano) {
+    for (let layer = 0; layer < LAYERS; layer++) {
+      for (const need of after) {
+        if (layer + need.layer < 0) continue;
+        expect(ended.get(`${id}@${layer}`)).toContain(`${need.id}@${layer + need.layer}`);
+      }
+    }
+  }
+}
+
+describe('calls on streams', () => {
+  it('start after what they need, for random pipelines', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 300 }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.integer({ min: 1, max: 132 }),
+        fc.nat(),
+        (tokens, part, workgroups, seed) => {
+          const rows = { tokens, decodeTokens: Math.round(tokens * part) };
+          expectOrdered(randomPipeline(graph, rows, workgroups, seed));
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  it('start after what they need, for the presets', () => {
+    for (const make of [nonOverlap, nanoBatchOnly, overlap]) expectOrdered(make(graph, batch, 132));
+    expectOrdered(overlap(graph, batch, 132, { colocated: true, cut: 1 }));
+  });
+
+  it('are one stream when nothing overlaps', () => {
+    for (const make of [nonOverlap, nanoBatchOnly]) {
+      const calls = made(make(graph, batch, 132));
+      expect(calls.every(({ stream, needs, signal }) => stream === 0 && !needs && !signal)).toBe(true);
+    }
+  });
+
+  it('give attention a stream of its own, and both their shares', () => {
+    const decode = { tokens: 512, decodeTokens: 512 };
+    const plan = streamPlan(overlap(graph, decode, 132, { attentionShare: 32 }));
+    expect(plan.get('decode_attention.1')).toMatchObject({ stream: 1, workgroups: 32, residency: undefined });
+    expect(plan.get('up_gate.1')).toMatchObject({ stream: 0, workgroups: 100 });
+    expect(plan.get('kqv.1')).toMatchObject({ stream: 0, workgroups: undefined });
+  });
+});
+
+describe('co-located pipelines', () => {
+  const pipeline = overlap(graph, batch, 132, { colocated: true, cut: 1 });
+
+  it('are valid with shares of the whole device for both', () => {
+    expect(pipelineProblems(pipeline, graph)).toEqual([]);
+    expect(pipeline.stages.filter(({ colocated }) => colocated)).not.toHaveLength(0);
+    expect(parsePipeline(pipelineToJson(pipeline))).toEqual(pipeline);
+    const shares = { ...pipeline, stages: pipeline.stages.map(({ members }) => ({ members })) };
+    expect(pipelineProblems(shares, graph).join()).toMatch(/takes 264 workgroups, expected at most 132/);
+  });
+
+  it('make every product a host, and attention its guest on the side', () => {
+    for (const [id, { stream, residency }] of streamPlan(pipeline)) {
+      const attends = id.startsWith('decode_attention');
+      expect([id, stream]).toEqual([id, attends ? 1 : 0]);
+      if (attends) expect(residency).toBe('guest');
+      else expect(residency).toBe(/^(kqv|o|up_gate|down)\./.test(id) ? 'host' : undefined);
+    }
+  });
+});
