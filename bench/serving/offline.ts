@@ -13,6 +13,7 @@ import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts'
 import { chooseSizes, type SizeOptions } from '../../src/engine/model/sizes.ts';
 import type { Device } from '../../src/engine/device.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
+import { overlap, type OverlapOptions } from '../../src/engine/pipeline/presets.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
 import { Random } from '../../src/engine/device/sim/random.ts';
 import { openDevice } from '../kernels/index.ts';
@@ -30,8 +31,10 @@ export interface OfflineOptions extends SizeOptions {
   /** Length of the measured window, and of what runs before it. */
   seconds: number;
   warmSeconds: number;
-  /** Pipelines to compare, each in a window of its own after the plain order. */
-  pipelines?: readonly { name: string; pipeline: Pipeline }[];
+  /** Overlapped pipelines to compare, each in a window of its own after the plain order. */
+  overlaps?: readonly OverlapOptions[];
+  /** The batch that they are made for: decode tokens, and prompt tokens beside them. */
+  mix?: { decode: number; prefill: number };
   print: (line: string) => void;
 }
 
@@ -93,8 +96,9 @@ export async function runOfflineBench(options: OfflineOptions): Promise<OfflineB
         (peak ? `; peak ${(peak / 1e12).toFixed(0)} TFLOP/s` : ''),
     );
     const rows: OfflineRow[] = [];
-    for (const order of [undefined, ...(options.pipelines ?? [])]) {
-      runner.usePipelines(order && (() => order.pipeline));
+    for (const order of [undefined, ...overlapped(runner, options)]) {
+      // Batches without decoding requests, or with few, have nothing to overlap.
+      runner.usePipelines(order && ((batch) => (batch.decodeTokens >= 64 ? order : undefined)));
       const row = await measure(runner, order?.name ?? 'plain', device, options);
       if (peak) row.shareOfOptimum = row.tokensPerSecond / (peak / (2 * parameters));
       rows.push(row);
@@ -114,6 +118,14 @@ export async function runOfflineBench(options: OfflineOptions): Promise<OfflineB
   } finally {
     device.destroy();
   }
+}
+
+function overlapped(runner: ModelRunner, { overlaps = [], mix, maxBatchTokens }: OfflineOptions): Pipeline[] {
+  if (overlaps.length === 0) return [];
+  const { decode, prefill } = mix ?? { decode: 340, prefill: (maxBatchTokens ?? 1024) - 340 };
+  const rows = { tokens: decode + prefill, decodeTokens: decode };
+  const { defaultWorkgroups } = runner.device.target;
+  return overlaps.map((choice) => overlap(runner.graph(), rows, defaultWorkgroups, choice));
 }
 
 function formatRow(row: OfflineRow, promptTokens: number, outputTokens: number): string {
@@ -175,8 +187,9 @@ async function measure(
       request(`${order} ${next++}`, runner.config, promptTokens + made, outputTokens - made, random),
     );
   };
-  const perRequest = Math.ceil((promptTokens + outputTokens) / runner.sizes.pageSize);
-  const first = Math.min(runner.sizes.maxRequests, Math.ceil(runner.sizes.pages / perRequest) * 2);
+  // As many as run at the same time: each holds its prompt and half of its answer on average.
+  const perRequest = (promptTokens + outputTokens / 2) / runner.sizes.pageSize;
+  const first = Math.min(runner.sizes.maxRequests, Math.floor((0.97 * runner.sizes.pages) / perRequest));
   for (let k = 0; k < first; k++) submit(Math.floor(((k * 0.618034) % 1) * outputTokens));
 
   let windowStart: number | undefined;

@@ -48,8 +48,8 @@ extern "C" __global__ void __launch_bounds__(256, 1)
       }
     };
     // Tiles go from the end to the start; STAGES - 1 of them are on their way.
-    for (u32 ahead = 0; ahead < STAGES - 1; ahead++) {
-      if (ahead < tiles) send(tiles - 1 - ahead, ahead);
+    for (int ahead = 0; ahead < STAGES - 1; ahead++) {
+      if (u32(ahead) < tiles) send(tiles - 1 - ahead, ahead);
       commitCopies();
     }
     const u32 ownRow = warp * 16 + lane / 4;

@@ -39,8 +39,8 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
 
 #if GROUPED
   const Rows rows = {0, 0};
-  letNextStart();
   waitForEarlier();
+  letNextStart();
 #else
   const Rows rows = rowsOf(meta, range, capacity);
 #endif
@@ -53,9 +53,11 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
   u32 loadUnit = blockIdx.x, loadStep = 0;
   const stored<IN> *loadW = w;
   u32 aOffsets[A_LOADS], wOffsets[W_LOADS]; // elements
+  u32 loadRows = 0;                         // of the tile; rows behind them are zeros
   const auto locate = [&] {
     const Tile tile = tileOf(loadUnit, rowTiles, shape, rows, expertStart, before);
     loadW = w + u64(tile.expert) * n * k;
+    loadRows = tile.rows;
 #pragma unroll
     for (int i = 0; i < A_LOADS; i++)
       aOffsets[i] = inputRow(tile, loadRow + i * LOADED_ROWS, shape, slotSource) * k + loadChunk * 8;
@@ -80,7 +82,7 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
     for (int i = 0; i < A_LOADS; i++) {
       const u32 row = loadRow + i * LOADED_ROWS;
       if (BM % LOADED_ROWS == 0 || row < BM)
-        copyAsync16(to + chunkAt(row, loadChunk), there ? a + aOffsets[i] + step * BK : a, there);
+        copyAsync16(to + chunkAt(row, loadChunk), there ? a + aOffsets[i] + step * BK : a, there && row < loadRows);
     }
   };
   const auto copyNext = [&](u32 stage) {
@@ -102,8 +104,8 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
   // Weights of the first steps may come before earlier launches are done; a short K ends this early.
   const u32 ahead = loadUnit < units ? min(steps, u32(STAGES - 1)) : 0;
   for (u32 stage = 0; stage < ahead; stage++) copyW(stage, stage);
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 stage = 0; stage < STAGES - 1; stage++) {
     if (stage < ahead) {
       copyA(stage, stage);
@@ -128,21 +130,26 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
       copyNext(stage == 0 ? STAGES - 1 : stage - 1);
       const u32 aTile = base + stage * STEP_BYTES;
       const u32 wTile = aTile + BM * BK * 2;
-#pragma unroll
-      for (int i = 0; i < BK / 16 / WARPS_K; i++) {
+      // The matrices of the next 16 elements are loaded while those of these are multiplied.
+      u32 x[2][ROW_TILES][4], y[2][COLUMN_TILES / 2][4];
+      const auto load = [&](int i) {
         const u32 chunk = 2 * (i * WARPS_K + warpK);
-        u32 x[ROW_TILES][4], y[COLUMN_TILES / 2][4];
 #pragma unroll
         for (int m = 0; m < ROW_TILES; m++)
-          loadMatrices(x[m], aTile + chunkAt(warpM + m * 16 + lane % 16, chunk + lane / 16));
+          loadMatrices(x[i % 2][m], aTile + chunkAt(warpM + m * 16 + lane % 16, chunk + lane / 16));
 #pragma unroll
         for (int j = 0; j < COLUMN_TILES / 2; j++)
-          loadMatrices(y[j], wTile + chunkAt(warpN + j * 16 + lane / 16 * 8 + lane % 8, chunk + lane / 8 % 2));
+          loadMatrices(y[i % 2][j], wTile + chunkAt(warpN + j * 16 + lane / 16 * 8 + lane % 8, chunk + lane / 8 % 2));
+      };
+      load(0);
+#pragma unroll
+      for (int i = 0; i < BK / 16 / WARPS_K; i++) {
+        if (i + 1 < BK / 16 / WARPS_K) load(i + 1);
 #pragma unroll
         for (int m = 0; m < ROW_TILES; m++)
 #pragma unroll
           for (int j = 0; j < COLUMN_TILES; j++)
-            multiplyAdd<IN>(c[m][j], x[m], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+            multiplyAdd<IN>(c[m][j], x[i % 2][m], y[i % 2][j / 2][j % 2 * 2], y[i % 2][j / 2][j % 2 * 2 + 1]);
       }
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }

@@ -3,14 +3,14 @@
 // Macros: Y, OUT (storage types), W (elements of an access).
 #include "lib/vector.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, RESIDENT_THREADS / 256)
 moe_combine(const u32 *meta, const stored<Y> *y, const float *weights, stored<OUT> *out, u32 columns, u32 topK,
             u32 capacity, u32 range) {
   Rows rows = rowsOf(meta, range, capacity);
   u32 perRow = columns / W;
   u32 end = rows.end * perRow;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 item = rows.first * perRow + blockIdx.x * blockDim.x + threadIdx.x; item < end;
        item += gridDim.x * blockDim.x) {
     u32 token = item / perRow;

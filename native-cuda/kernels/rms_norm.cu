@@ -8,7 +8,7 @@
 // Weights are loaded before the launch waits for earlier ones, where registers allow.
 #define AHEAD (VALUES * W <= 16)
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, VALUES * W <= 8 ? RESIDENT_THREADS / THREADS : 1)
 rms_norm(const u32 *meta, float *x, const float *weight, stored<OUT> *out, const float *residual, u32 columns,
          u32 capacity, u32 range, u32 logitRows, u32 xRows, float epsilon) {
   __shared__ float sums[32];
@@ -22,8 +22,8 @@ rms_norm(const u32 *meta, float *x, const float *weight, stored<OUT> *out, const
     u32 column = (i * TPR + lane) * W;
     if (column < columns) loadFloats<F32>(weight + column, scales[i]);
   }
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 base = rows.first + blockIdx.x * teams; base < rows.end; base += gridDim.x * teams) {
     const u32 row = base + team;
     const bool there = row < rows.end;

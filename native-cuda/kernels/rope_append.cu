@@ -5,7 +5,7 @@
 // Macros: IN, Q, KV (storage types), W (elements of an access), LANES (power of two up to 32), VALUES, NORM.
 #include "lib/vector.cuh"
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 6)
 rope_append(const u32 *meta, const stored<IN> *qkv, const float *table, stored<Q> *q, stored<KV> *kCache,
             stored<KV> *vCache, const float *qNorm, const float *kNorm, u32 capacity, u32 range, u32 positions,
             u32 kvSlots, u32 heads, u32 kvHeads, u32 headDim, u32 pageSize, u32 cacheSlots, u32 tableRows,
@@ -44,8 +44,8 @@ rope_append(const u32 *meta, const stored<IN> *qkv, const float *table, stored<Q
     }
     if (there && !isQ) slot = meta[kvSlots + token];
     if (!waited) {
-      letNextStart();
       waitForEarlier();
+      letNextStart();
       waited = true;
     }
     float values[VALUES][2][W];

@@ -74,38 +74,47 @@ __device__ __forceinline__ u64 threadBest(const float (&values)[QUADS][4], u32 f
   return bestOf(most, token);
 }
 
-// Best logit / temperature + noise of the thread's tokens. Rough noise tells which few are worth exact noise.
-__device__ __forceinline__ u64 drawChunk(const float (&values)[QUADS][4], const SampleRow &row, u32 first) {
+// Best logit / temperature + noise of the thread's tokens. Noise is below -ln(v) for a random word of v * 2^32, so words
+// above a bound cannot win; rough noise tells which of the others are worth exact noise. The first quads of all threads
+// find a score that the best one cannot be below.
+__device__ __forceinline__ u64 drawChunk(const float (&values)[QUADS][4], const SampleRow &row, u32 first,
+                                         u64 *shared) {
   float most = SAMPLE_ABSENT;
+  float least = SAMPLE_ABSENT; // no smaller score is the chunk's best
   u32 token = ~0u;
 #pragma unroll
   for (int i = 0; i < QUADS; i++) {
     const u32 quad = first / 4 + i * SAMPLE_THREADS + threadIdx.x;
     const uint4 words4 = philox(quad, row.counter, row.seedLow, row.seedHigh);
     const u32 words[4] = {words4.x, words4.y, words4.z, words4.w};
+    const float largest = fmaxf(fmaxf(values[i][0], values[i][1]), fmaxf(values[i][2], values[i][3])) * row.inverse;
+    // e^-(least - largest) * 2^32, and a little more.
+    const float bound = __expf(fminf(largest - least, 0.0f) + fmaf(fabsf(largest), 5e-7f, 1e-3f)) * 4294967296.0f;
+    const u32 limit = bound >= 4294967040.0f ? ~0u : u32(bound) + 2;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
+      if (words[j] > limit || !(values[i][j] > -SAMPLE_LIMIT)) continue;
       const float scaled = __fmul_rn(values[i][j], row.inverse);
       const float rough = scaled + roughGumbel(words[j]);
-      const float margin = fmaf(fabsf(scaled), 5e-7f, 1e-3f); // errors of rough noise and of sums
-      if (!(values[i][j] > -SAMPLE_LIMIT) || rough + margin < most) continue;
+      if (rough + fmaf(fabsf(scaled), 5e-7f, 1e-3f) < fmaxf(most, least)) continue; // errors of rough noise and of sums
       const float score = __fadd_rn(scaled, gumbel(words[j]));
       if (score > most) {
         most = score;
         token = quad * 4 + j;
       }
     }
+    if (i == 0) least = scoreOf(blockBest(bestOf(most, 0), shared));
   }
   return bestOf(most, token);
 }
 
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS, 4)
 sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks, u32 capacity, u32 sampling,
-             u32 adjust, u32 top, u32 savedAt, u32 logitRows) {
+             u32 adjust, u32 top, u32 savedAt, u32 logitRows, u32 candidatesAt, u32 candidateCapacity) {
   __shared__ u64 shared[SAMPLE_WARPS];
   const u32 units = min(meta[logitRows], capacity) * chunks;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const u32 rowIndex = unit / chunks;
     const u32 first = (unit - rowIndex * chunks) * CHUNK;
@@ -129,22 +138,23 @@ sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks
         partial[PARTIAL_RAW_MAX] = __float_as_uint(most);
         partial[PARTIAL_RAW_SUM] = __float_as_uint(sum);
       }
-      // Each round takes the best token behind the one taken last.
-      u64 previous = ~0ull;
+      // Each round takes the best token that is left; only the thread that had it looks for its next one.
       u32 *topWords = scratch + top + u64(unit) * TOP_WORDS;
-      for (u32 place = 0; place < min(row.tops, end - first); place++) {
-        u64 best = 0;
+      const u32 tops = min(row.tops, end - first);
+      u64 mine = tops > 0 ? threadBest(values, first) : 0;
+      for (u32 place = 0; place < tops; place++) {
+        const u64 best = blockBest(mine, shared);
+        if (mine == best) {
+          mine = 0;
 #pragma unroll
-        for (int i = 0; i < QUADS; i++)
+          for (int i = 0; i < QUADS; i++)
 #pragma unroll
-          for (int j = 0; j < 4; j++) {
-            const u64 own = bestOf(values[i][j], first + (i * SAMPLE_THREADS + threadIdx.x) * 4 + j);
-            if (own < previous) best = max(best, own);
-          }
-        previous = blockBest(best, shared);
-        if (threadIdx.x == 0) {
-          topWords[place] = tokenOf(previous);
-          topWords[MAX_TOP_LOGPROBS + place] = __float_as_uint(scoreOf(previous));
+            for (int j = 0; j < 4; j++) {
+              const u64 own = bestOf(values[i][j], first + (i * SAMPLE_THREADS + threadIdx.x) * 4 + j);
+              if (own < best) mine = max(mine, own);
+            }
+          topWords[place] = tokenOf(best);
+          topWords[MAX_TOP_LOGPROBS + place] = __float_as_uint(scoreOf(best));
         }
       }
     }
@@ -154,7 +164,7 @@ sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks
       __syncthreads();
       loadChunk(rowLogits, first, end, values);
     }
-    u64 best = row.mode == PLAIN ? drawChunk(values, row, first) : threadBest(values, first);
+    u64 best = row.mode == PLAIN ? drawChunk(values, row, first, shared) : threadBest(values, first);
     best = blockBest(best, shared);
     const float score = scoreOf(best);
     // A chunk of forbidden tokens has no best one.
@@ -167,6 +177,13 @@ sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks
         for (int j = 0; j < 4; j++) mass += expf(-fminf(fmaxf((score - values[i][j]) * row.inverse, 0.0f), 100.0f));
       mass = blockSum(mass, shared);
       if (threadIdx.x == 0) partial[PARTIAL_MASS] = __float_as_uint(none ? 0.0f : mass);
+      if (candidateCapacity > 0) {
+        const Candidates candidates = candidatesOf(scratch, candidatesAt, rowIndex, chunks, candidateCapacity);
+        const u32 chunk = unit - rowIndex * chunks;
+        const u64 largest = warpBest(threadBest(values, first));
+        if (threadIdx.x % 32 == 0) candidates.largest()[chunk * GROUPS + threadIdx.x / 32] = scoreOf(largest);
+        if (threadIdx.x == 0 && chunk == 0) *candidates.count() = 0;
+      }
     }
     if (threadIdx.x == 0) {
       partial[PARTIAL_SCORE] = __float_as_uint(none ? SAMPLE_ABSENT : score);

@@ -1,4 +1,4 @@
-// Second stage of sampling, a CTA for each row: joins the chunks' results, draws where thresholds need the whole row,
+// Last stage of sampling, a CTA for each row: joins the chunks' results, draws where thresholds need the whole row,
 // and looks up log-probabilities, rank and best tokens of the raw logits.
 //
 // Macros: VECTOR (vocabularies that are multiples of 4).
@@ -73,8 +73,7 @@ __device__ void findCut(const float *logits, u32 vocab, RowMemory &memory, const
       if (distanceBin(scale, value) >= BINS) return;
       const u32 bin = binOf(scale, interval, value, token);
       if (bin >= BINS) return;
-      atomicAdd(&memory.counts[bin], 1u);
-      atomicAdd(&memory.masses[bin], u64(massOf(scale, value)));
+      addToBin(memory, bin, massOf(scale, value), true);
     });
     findBin(memory, byMass, wanted, countBefore, massBefore);
     const u32 bin = memory.foundBin, inside = memory.foundInside;
@@ -96,37 +95,60 @@ __device__ void findCut(const float *logits, u32 vocab, RowMemory &memory, const
   rankList(memory, scale, interval, length, byMass, wanted, countBefore, massBefore);
 }
 
-// Draws among the tokens that top-k, then top-p, then min-p leave. `mass` is the row's sum of exp(-distance).
-__device__ u32 drawFiltered(const float *logits, u32 vocab, RowMemory &memory, const SampleRow &row, float most,
-                            float mass) {
-  const Scale scale = {most, row.inverse};
+// A bound for top-k from the row itself: where the count of quads reaches k there are at least k tokens.
+__device__ u32 topKBinOf(const float *logits, u32 vocab, RowMemory &memory, const Scale &scale, u32 topK) {
+  clearHistogram(memory);
+#pragma unroll 8
+  for (u32 token = threadIdx.x * 4; token < vocab; token += SAMPLE_THREADS * 4) {
+    float values[4];
+    loadQuad(logits, token, vocab, values);
+    const u32 bin = distanceBin(scale, fmaxf(fmaxf(values[0], values[1]), fmaxf(values[2], values[3])));
+    if (bin < BINS) atomicAdd(&memory.counts[bin], 1u);
+  }
+  findBin(memory, false, topK, 0, 0);
+  return memory.foundBin;
+}
+
+// Takes the candidates that the second stage left; their number, and the mass of the whole row. More of them than the
+// list has places: the row itself has to be read.
+__device__ u32 takeCandidates(const Candidates &candidates, const u32 *partials, RowMemory &memory, const Scale &scale,
+                              u64 *total) {
+  const u32 length = *candidates.count();
+  for (u32 i = threadIdx.x; length <= candidates.capacity && i < length; i += SAMPLE_THREADS) {
+    const u32 *entry = candidates.entry(i);
+    memory.keys[i] = entry[0];
+    memory.tokens[i] = entry[1];
+    memory.listMasses[i] = massOf(scale, valueOf(entry[0]));
+  }
+  u64 sum = 0;
+  for (u32 chunk = threadIdx.x; chunk < candidates.chunks; chunk += SAMPLE_THREADS) {
+    const u32 *partial = partials + chunk * PARTIAL_WORDS;
+    sum += u64(partial[PARTIAL_EXACT_HIGH]) << 32 | partial[PARTIAL_EXACT_LOW];
+  }
+  *total = blockSum(sum, memory.reduce);
+  return length;
+}
+
+// Draws among the tokens that top-k, then top-p, then min-p leave.
+__device__ u32 drawFiltered(const float *logits, u32 vocab, RowMemory &memory, const SampleRow &row,
+                            const Candidates &candidates, const u32 *partials) {
+  const RowSums sums = rowSums(partials, candidates.chunks, row.inverse);
+  const Scale scale = {sums.most, row.inverse};
   const bool useTopK = row.topK > 0, useTopP = row.topP < 1.0f;
   const float farthest = row.minP > 0.0f ? fmaxf(-logf(row.minP), 0.0f) : float(BINS);
-  u32 lastBin = BINS - 1;
-  if (useTopK) {
-    // Where the count of quads reaches k there are at least k tokens.
-    clearHistogram(memory);
-#pragma unroll 4
-    for (u32 token = threadIdx.x * 4; token < vocab; token += SAMPLE_THREADS * 4) {
-      float values[4];
-      loadQuad(logits, token, vocab, values);
-      const u32 bin = distanceBin(scale, fmaxf(fmaxf(values[0], values[1]), fmaxf(values[2], values[3])));
-      if (bin < BINS) atomicAdd(&memory.counts[bin], 1u);
-    }
-    findBin(memory, false, row.topK, 0, 0);
-    lastBin = memory.foundBin;
-  } else if (useTopP) {
-    // Tokens of probability below (1 - p) / vocab are together less than 1 - p: none of them is needed.
-    const float least = 0.99f * (1.0f - row.topP) / float(vocab) * mass;
-    lastBin = u32(-logf(fminf(fmaxf(least, 1e-30f), 1.0f)) * BINS_PER_UNIT) + 1;
+  u64 total = 0;
+  u32 length = ~0u;
+  bool complete = false;
+  if (candidates.capacity > 0) {
+    length = takeCandidates(candidates, partials, memory, scale, &total);
+    complete = length <= candidates.capacity;
   }
-  // With both, the tokens that min-p drops still count for the mass that top-p is a share of.
-  if (!(useTopK && useTopP)) lastBin = min(lastBin, u32(fminf(farthest, 100.0f) * BINS_PER_UNIT) + 1);
-  lastBin = min(lastBin, u32(BINS - 1));
-
-  u64 total;
-  const u32 length = gather(logits, vocab, memory, scale, everything(vocab), lastBin, &total);
-  const bool complete = length <= LIST;
+  if (!complete) {
+    const u32 topKBin = useTopK ? topKBinOf(logits, vocab, memory, scale, row.topK) : 0;
+    const u32 lastBin = lastBinOf(row, topKBin, sums.mass, vocab);
+    length = gather(logits, vocab, memory, scale, everything(vocab), lastBin, &total);
+    complete = length <= LIST;
+  }
   if (threadIdx.x == 0) memory.cut = {0, ~0u, total};
   __syncthreads();
   if (useTopK) findCut(logits, vocab, memory, scale, complete, length, false, row.topK);
@@ -155,33 +177,39 @@ __device__ __forceinline__ float logprobOf(float raw, float most, float sum) {
 
 // The best `count` tokens out of the chunks' best; each is put where the number of better ones says.
 __device__ void writeTops(const u32 *topWords, u32 chunks, u32 chunkTokens, u32 vocab, u32 count, float most, float sum,
-                          u32 *out) {
-  const auto at = [&](u32 i) -> u64 {
+                          RowMemory &memory, u32 *out) {
+  const auto load = [&](u32 i) -> u64 {
     const u32 chunk = i / count, place = i % count;
     if (chunk * chunkTokens + place >= vocab) return 0;
     const u32 *words = topWords + chunk * TOP_WORDS;
     return bestOf(__uint_as_float(words[MAX_TOP_LOGPROBS + place]), words[place]);
   };
   const u32 total = chunks * count;
+  const bool kept = total <= LIST; // else they are read again and again
+  u64 *list = memory.tops;
+  for (u32 i = threadIdx.x; kept && i < total; i += SAMPLE_THREADS) list[i] = load(i);
+  __syncthreads();
   for (u32 i = threadIdx.x; i < total; i += SAMPLE_THREADS) {
-    const u64 own = at(i);
+    const u64 own = kept ? list[i] : load(i);
     u32 place = 0;
     // A chunk's list is sorted, so what follows a worse one is worse.
     for (u32 chunk = 0; chunk < chunks && place < count; chunk++)
-      for (u32 j = 0; j < count && at(chunk * count + j) > own; j++) place++;
+      for (u32 j = 0; j < count && (kept ? list[chunk * count + j] : load(chunk * count + j)) > own; j++) place++;
     if (own == 0 || place >= count) continue;
     out[SAMPLED_TOP_TOKENS + place] = tokenOf(own);
     out[SAMPLED_TOP_LOGPROBS + place] = __float_as_uint(logprobOf(scoreOf(own), most, sum));
   }
+  __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
 sample_row(const u32 *meta, const float *allLogits, const u32 *scratch, u32 *sampled, u32 vocab, u32 chunks,
-           u32 chunkTokens, u32 capacity, u32 sampling, u32 adjust, u32 top, u32 savedAt, u32 logitRows) {
+           u32 chunkTokens, u32 capacity, u32 sampling, u32 adjust, u32 top, u32 savedAt, u32 logitRows,
+           u32 candidatesAt, u32 candidateCapacity) {
   __shared__ RowMemory memory;
   const u32 rows = min(meta[logitRows], capacity);
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 index = blockIdx.x; index < rows; index += gridDim.x) {
     const SampleRow row = sampleRow(meta, sampling + index * SAMPLE_WORDS, vocab);
     const float *logits = allLogits + u64(index) * vocab;
@@ -195,16 +223,10 @@ sample_row(const u32 *meta, const float *allLogits, const u32 *scratch, u32 *sam
     }
     const u64 best = blockBest(mine, memory.reduce);
     u32 token = tokenOf(best);
-    const float most = scoreOf(best);
-    if (row.mode == FILTERED && most > SAMPLE_ABSENT) {
-      float mass = 0.0f;
-      for (u32 chunk = threadIdx.x; chunk < chunks; chunk += SAMPLE_THREADS) {
-        const u32 *partial = partials + chunk * PARTIAL_WORDS;
-        mass += __uint_as_float(partial[PARTIAL_MASS]) *
-                expFrom(__uint_as_float(partial[PARTIAL_SCORE]), most, row.inverse);
-      }
-      mass = blockSum(mass, memory.reduce);
-      token = drawFiltered(logits, vocab, memory, row, most, mass);
+    if (row.mode == FILTERED && scoreOf(best) > SAMPLE_ABSENT) {
+      const Candidates candidates =
+          candidatesOf(const_cast<u32 *>(scratch), candidatesAt, index, chunks, candidateCapacity);
+      token = drawFiltered(logits, vocab, memory, row, candidates, partials);
     }
     float logprob = 0.0f;
     u32 rank = 0;
@@ -238,7 +260,8 @@ sample_row(const u32 *meta, const float *allLogits, const u32 *scratch, u32 *sam
         rank = u32(blockSum(larger, memory.reduce));
       }
       logprob = logprobOf(raw, rawMost, sum);
-      writeTops(scratch + top + u64(index) * chunks * TOP_WORDS, chunks, chunkTokens, vocab, row.tops, rawMost, sum, out);
+      writeTops(scratch + top + u64(index) * chunks * TOP_WORDS, chunks, chunkTokens, vocab, row.tops, rawMost, sum,
+                memory, out);
     }
     if (threadIdx.x == 0) {
       out[SAMPLED_TOKEN] = token;

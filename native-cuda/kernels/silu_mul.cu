@@ -3,7 +3,7 @@
 // Macros: IN, OUT (storage types), W (elements of an access).
 #include "lib/vector.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, RESIDENT_THREADS / 256)
 silu_mul(const u32 *meta, const stored<IN> *gateUp, stored<OUT> *out, u32 columns, u32 capacity, u32 range,
          u32 rowsPerToken, u32 compact) {
   Rows tokens = rowsOf(meta, range, 0xffffffffu);
@@ -11,8 +11,8 @@ silu_mul(const u32 *meta, const stored<IN> *gateUp, stored<OUT> *out, u32 column
   u32 perRow = columns / W;
   u32 first = (tokens.first - before) * rowsPerToken * perRow;
   u32 end = min((tokens.end - before) * rowsPerToken, capacity) * perRow;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 item = first + blockIdx.x * blockDim.x + threadIdx.x; item < end; item += gridDim.x * blockDim.x) {
     u32 row = item / perRow;
     u32 column = (item - row * perRow) * W;

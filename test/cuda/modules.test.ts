@@ -24,7 +24,8 @@ import {
   type PrebuiltImage,
 } from '../../src/engine/device/cuda/prebuiltArchive.ts';
 
-const sources = { source: (name: string) => `// ${name}`, headers: { 'lib/types.cuh': '// types' } };
+const HEADERS = { 'lib/a.cuh': '#include "b.cuh"', 'b.cuh': '// b', 'lib/other.cuh': '// not included' };
+const sources = { source: (name: string) => `#include "lib/a.cuh"\n// ${name}`, headers: HEADERS };
 const module = { source: 'clear', defines: { ROWS: 8, ADD: true } };
 const name = moduleName(module);
 const hash = sourceHash(sources, 'clear');
@@ -89,9 +90,14 @@ describe('names and hashes', () => {
     ]);
   });
 
-  it('change with the source and with every header', () => {
-    const other = { ...sources, headers: { 'lib/types.cuh': '// changed' } };
-    expect(sourceHash(other, 'clear')).not.toBe(hash);
+  it('change with the source and with every header that it includes', () => {
+    const changed = (name: string) => ({
+      ...sources,
+      headers: { ...HEADERS, [name]: `${HEADERS['b.cuh']} changed` },
+    });
+    expect(sourceHash(changed('lib/a.cuh'), 'clear')).not.toBe(hash);
+    expect(sourceHash(changed('b.cuh'), 'clear')).not.toBe(hash);
+    expect(sourceHash(changed('lib/other.cuh'), 'clear')).toBe(hash);
     expect(sourceHash(sources, 'embed')).not.toBe(hash);
   });
 

@@ -35,20 +35,28 @@ __device__ __forceinline__ Item readItem(const u32 *words) {
 
 // The items of a CTA: lists blockIdx.x, + gridDim.x, ... one after the other.
 struct ItemWalk {
-  u32 list, at, end;
+  u32 list, at, end, total;
+  bool started;
   __device__ __forceinline__ void start() { list = blockIdx.x, at = end = 0, started = false; }
   // Index of the next item in `index`; false when there is none.
   __device__ __forceinline__ bool next(const u32 *meta, const AttentionShape &shape, u32 &index) {
     while (at == end) {
-      if (started) list += gridDim.x;
-      started = true;
-      if (list >= shape.lists) { list = shape.lists; return false; }
+      if (started) {
+        if (end == total) return false; // later lists are empty
+        list += gridDim.x;
+      } else {
+        total = meta[shape.indptr + shape.lists];
+        started = true;
+      }
+      if (list >= shape.lists) {
+        end = at = total;
+        return false;
+      }
       at = meta[shape.indptr + list], end = meta[shape.indptr + list + 1];
     }
     index = at++;
     return true;
   }
-  bool started;
 };
 
 __device__ __forceinline__ u32 itemRows(const Item &item, u32 group, u32 tile) {

@@ -13,24 +13,36 @@ __device__ __forceinline__ float2 loadFresh2(const float *from) {
   return value;
 }
 
-// Columns `column`, +1 of a merged row whose `chunks` partial rows begin at `first`. headDim is even.
+// Columns `column`, +1 of a merged row whose `chunks` partial rows begin at `first`. headDim is even. Eight at a time, so
+// that a merge of few chunks waits for the memory once.
 __device__ __forceinline__ float2 mergePair(const float *partialOut, const float *partialLse, u32 first, u32 chunks,
                                             u32 headDim, u32 column) {
-  float largest = EMPTY_LSE;
-#pragma unroll 8
-  for (u32 i = 0; i < chunks; i++) largest = fmaxf(largest, loadFresh(partialLse + first + i));
-  float sum = 0.f, x = 0.f, y = 0.f;
-  if (largest > EMPTY_LSE) {
-    const float *rows = partialOut + u64(first) * headDim + column;
-#pragma unroll 8
-    for (u32 i = 0; i < chunks; i++) {
-      float weight = exp2Fast(loadFresh(partialLse + first + i) - largest);
-      float2 o = loadFresh2(rows + u64(i) * headDim);
-      sum += weight, x += weight * o.x, y += weight * o.y;
+  constexpr u32 AT_ONCE = 8;
+  float largest = EMPTY_LSE, sum = 0.f, x = 0.f, y = 0.f;
+  for (u32 from = 0; from < chunks; from += AT_ONCE) {
+    float lse[AT_ONCE], most = largest;
+    float2 part[AT_ONCE];
+#pragma unroll
+    for (u32 i = 0; i < AT_ONCE; i++) {
+      const u32 row = first + min(from + i, chunks - 1);
+      lse[i] = loadFresh(partialLse + row);
+      part[i] = loadFresh2(partialOut + u64(row) * headDim + column);
     }
-    sum = 1.f / sum;
+#pragma unroll
+    for (u32 i = 0; i < AT_ONCE; i++) {
+      if (from + i >= chunks) lse[i] = EMPTY_LSE;
+      most = fmaxf(most, lse[i]);
+    }
+    const float factor = exp2Fast(largest - most);
+    sum *= factor, x *= factor, y *= factor, largest = most;
+#pragma unroll
+    for (u32 i = 0; i < AT_ONCE; i++) {
+      const float weight = lse[i] > EMPTY_LSE ? exp2Fast(lse[i] - most) : 0.f;
+      sum += weight, x += weight * part[i].x, y += weight * part[i].y;
+    }
   }
-  return make_float2(x * sum, y * sum);
+  const float inverse = sum > 0.f ? 1.f / sum : 0.f;
+  return make_float2(x * inverse, y * inverse);
 }
 
 // After a team has written its partial rows of a tile: the team that comes last merges all of them. `counter` is zero

@@ -22,9 +22,48 @@ enum SampledWord { SAMPLED_TOKEN, SAMPLED_LOGPROB, SAMPLED_RANK, SAMPLED_TOP_COU
 #define SAMPLED_WORDS 44
 
 // Words of a chunk's partial result in the scratch buffer; as sampleScratchBytes() counts them.
-enum PartialWord { PARTIAL_SCORE, PARTIAL_TOKEN, PARTIAL_RAW_MAX, PARTIAL_RAW_SUM, PARTIAL_MASS };
+enum PartialWord {
+  PARTIAL_SCORE, PARTIAL_TOKEN, PARTIAL_RAW_MAX, PARTIAL_RAW_SUM, PARTIAL_MASS, PARTIAL_EXACT_LOW, PARTIAL_EXACT_HIGH
+};
 #define PARTIAL_WORDS 8
 #define TOP_WORDS 40 // per chunk: 20 tokens, 20 raw logits, best first
+
+// A row's candidates of top-k, top-p and min-p: their number, the largest logit of each of GROUPS parts of every chunk
+// (top-k looks at them to know how far to go), then a key and a token for each of `capacity` candidates.
+#define GROUPS 8
+struct Candidates {
+  u32 *words;
+  u32 chunks, capacity;
+  __device__ __forceinline__ u32 *count() const { return words; }
+  __device__ __forceinline__ float *largest() const { return reinterpret_cast<float *>(words + 1); }
+  __device__ __forceinline__ u32 *entry(u32 i) const { return words + 1 + chunks * GROUPS + 2 * i; }
+};
+__device__ __forceinline__ Candidates candidatesOf(u32 *scratch, u32 at, u32 row, u32 chunks, u32 capacity) {
+  return {scratch + at + u64(row) * (1 + chunks * GROUPS + 2 * capacity), chunks, capacity};
+}
+
+// What the first stage found of a row: its largest adjusted logit and the sum of exp((logit - largest) / temperature).
+// Every warp finds the same.
+struct RowSums {
+  float most, mass;
+};
+__device__ __forceinline__ RowSums rowSums(const u32 *partials, u32 chunks, float inverse) {
+  const u32 lane = threadIdx.x % 32;
+  float most = SAMPLE_ABSENT;
+  for (u32 chunk = lane; chunk < chunks; chunk += 32)
+    most = fmaxf(most, __uint_as_float(partials[chunk * PARTIAL_WORDS + PARTIAL_SCORE]));
+#pragma unroll
+  for (int width = 16; width > 0; width /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, width));
+  float mass = 0.0f;
+  for (u32 chunk = lane; chunk < chunks; chunk += 32) {
+    const u32 *partial = partials + chunk * PARTIAL_WORDS;
+    const float distance = fmaxf((__uint_as_float(partial[PARTIAL_SCORE]) - most) * inverse, -100.0f);
+    mass += __uint_as_float(partial[PARTIAL_MASS]) * expf(distance);
+  }
+#pragma unroll
+  for (int width = 16; width > 0; width /= 2) mass += __shfl_xor_sync(0xffffffffu, mass, width);
+  return {most, mass};
+}
 
 enum SampleMode { GREEDY, PLAIN, FILTERED }; // PLAIN: any token may be drawn; FILTERED: top-k, top-p or min-p
 

@@ -31,9 +31,11 @@ struct Scale {
 
 struct RowMemory {
   u64 reduce[SAMPLE_WARPS];
-  u64 masses[BINS];
-  u32 counts[BINS];
-  u32 keys[LIST], tokens[LIST], listMasses[LIST];
+  u32 counts[BINS], massLow[BINS], massHigh[BINS];
+  union {
+    struct { u32 keys[LIST], tokens[LIST], listMasses[LIST]; };
+    u64 tops[LIST];
+  };
   u32 length;
   // First bin at which the running count or mass reaches a target, what is inside it and before it.
   u32 foundBin, foundInside, foundCount;
@@ -102,10 +104,35 @@ __device__ __forceinline__ u64 shareOf(u64 total, float share) {
 
 __device__ __forceinline__ void clearHistogram(RowMemory &memory) {
   for (u32 bin = threadIdx.x; bin < BINS; bin += SAMPLE_THREADS) {
-    memory.counts[bin] = 0;
-    memory.masses[bin] = 0;
+    memory.counts[bin] = memory.massLow[bin] = memory.massHigh[bin] = 0;
   }
   __syncthreads();
+}
+
+// Counts a token. Additions of 32 bits with a carry: there is none of 64 bits in shared memory.
+__device__ __forceinline__ void addToBin(RowMemory &memory, u32 bin, u32 mass, bool masses) {
+  atomicAdd(&memory.counts[bin], 1u);
+  if (masses && atomicAdd(&memory.massLow[bin], mass) > ~mass) atomicAdd(&memory.massHigh[bin], 1u);
+}
+__device__ __forceinline__ u64 binMass(const RowMemory &memory, u32 bin) {
+  return u64(memory.massHigh[bin]) << 32 | memory.massLow[bin];
+}
+
+// How many bins hold every token that the thresholds can leave, less one. `topKBin` is such a bound for top-k.
+__device__ __forceinline__ u32 lastBinOf(const SampleRow &row, u32 topKBin, float mass, u32 vocab) {
+  const bool useTopK = row.topK > 0, useTopP = row.topP < 1.0f;
+  u32 last = BINS - 1;
+  if (useTopK) {
+    last = topKBin;
+  } else if (useTopP) {
+    // Tokens of probability below (1 - p) / vocab are together less than 1 - p: none of them is needed.
+    const float least = 0.99f * (1.0f - row.topP) / float(vocab) * mass;
+    last = u32(-logf(fminf(fmaxf(least, 1e-30f), 1.0f)) * BINS_PER_UNIT) + 1;
+  }
+  // With both, the tokens that min-p drops still count for the mass that top-p is a share of.
+  if (row.minP > 0.0f && !(useTopK && useTopP))
+    last = min(last, u32(fminf(fmaxf(-logf(row.minP), 0.0f), 100.0f) * BINS_PER_UNIT) + 1);
+  return min(last, u32(BINS - 1));
 }
 
 // Where the running count or mass of the histogram reaches `wanted`. The first warp does it: each of its lanes has
@@ -118,7 +145,7 @@ __device__ inline void findBin(RowMemory &memory, bool byMass, u64 wanted, u32 c
     u64 mass = 0;
     for (u32 bin = first; bin < first + BINS / 32; bin++) {
       count += memory.counts[bin];
-      mass += memory.masses[bin];
+      mass += binMass(memory, bin);
     }
     u32 countTo = count;
     u64 massTo = mass;
@@ -144,7 +171,7 @@ __device__ inline void findBin(RowMemory &memory, bool byMass, u64 wanted, u32 c
     if (before < wanted && after >= wanted) {
       for (u32 bin = first; bin < first + BINS / 32; bin++) {
         const u32 inside = memory.counts[bin];
-        const u64 insideMass = memory.masses[bin];
+        const u64 insideMass = binMass(memory, bin);
         if ((byMass ? runningMass + insideMass : u64(running) + inside) >= wanted) {
           memory.foundBin = bin;
           memory.foundInside = inside;

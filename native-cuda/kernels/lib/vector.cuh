@@ -3,6 +3,13 @@
 #pragma once
 #include "lib/types.cuh"
 
+// Threads that a multiprocessor can hold: launch bounds by it let streaming kernels fill the machine.
+#if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 870 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+#define RESIDENT_THREADS 1536
+#else
+#define RESIDENT_THREADS 2048
+#endif
+
 template <int BYTES> struct Word;
 template <> struct Word<2> { typedef u16 type; };
 template <> struct Word<4> { typedef u32 type; };

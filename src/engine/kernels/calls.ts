@@ -134,6 +134,10 @@ export interface AttentionCall extends CallBase {
   /** Which of the metadata's attention plans (layout.attention) this call carries out. Default 0. */
   slot?: number;
   tile: 16 | 128;
+  /** Both tile sizes of the plan (made with together: true), whatever `tile` says. cuda only. */
+  both?: boolean;
+  /** Split tiles are merged by the call itself, so that no MergeCall follows. cuda only. */
+  merged?: boolean;
   q: TensorView; // [B, Hq, D] f32 | f16
   kCache: TensorView; // [P, Hkv, S, D] f32 | f16
   vCache: TensorView;

@@ -32,7 +32,8 @@ export function bodyCalls(parts: ProgramParts, shape: BodyShape): KernelCall[] {
   const calls = embedCalls(parts, at);
   for (let layer = 0; layer < parts.config.numLayers; layer++) {
     for (const operation of layerOperations(parts, shape)) {
-      calls.push(...operationCalls(parts, operation, layer, at));
+      const both = parts.streams && shape.tile128;
+      calls.push(...operationCalls(parts, operation, layer, { ...at, both }));
     }
   }
   return calls;
@@ -49,9 +50,10 @@ function layerOperations(parts: ProgramParts, { maxTokens, tile128, merge }: Bod
     'norm1',
     'kqv',
     'rope_append',
-    ...(tile128 ? (['prefill_attention'] as const) : []),
+    // Where one call does both tile sizes and the merge, it stands for all three.
+    ...(tile128 && !parts.streams ? (['prefill_attention'] as const) : []),
     'decode_attention',
-    ...(merge ? (['merge'] as const) : []),
+    ...(merge && !parts.streams ? (['merge'] as const) : []),
     'o',
     'norm2',
     ...feedForward,

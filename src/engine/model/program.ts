@@ -35,6 +35,7 @@ export interface Placement {
   range?: number; // slot of the metadata's ranges; default everything
   slot?: number; // attention plan; default 0
   tile?: 16 | 128; // of attention; default by operation
+  both?: boolean; // attention of both tile sizes in one call
   /** Whether up_gate computes the activation too; default activationIsFused. */
   fused?: boolean;
   /** Workgroups of each call; default the kernels' own choice (attention: the plan's). */
@@ -184,6 +185,7 @@ function attention(parts: ProgramParts, layer: number, at: Placement, tile: 16 |
     workgroups: at.workgroups ?? parts.attentionWorkgroups,
     slot: at.slot,
     tile,
+    ...(parts.streams && { merged: true, both: at.both }),
     q: set.q,
     kCache,
     vCache,

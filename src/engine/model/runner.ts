@@ -178,7 +178,7 @@ export class ModelRunner implements BatchRunner {
     return operationGraph(graphModelOf(this.config, name), {
       ranks: 1,
       elementBytes: this.sizes.types.weights === 'f32' ? 4 : 2,
-      merge: true,
+      merge: !this.#parts.streams,
       activation: !this.#parts.matrices || !activationCanFuse(this.#parts),
     });
   }
@@ -265,6 +265,7 @@ export class ModelRunner implements BatchRunner {
         // Layers with and without a window share the plan, so it may be cut only when all layers have one.
         slidingWindow: config.slidingLayers.every(Boolean) ? config.slidingWindow : undefined,
         workgroups: this.#parts.attentionWorkgroups,
+        together: this.#parts.streams,
       },
       this.#layout.attention[0],
       this.#words,
@@ -272,7 +273,7 @@ export class ModelRunner implements BatchRunner {
     const shape = {
       maxTokens: bucket(batch.tokens, sizes.maxBatchTokens),
       tile128: plan.items128 > 0,
-      merge: plan.mergeRows > 0,
+      merge: plan.mergeRows > 0 || this.#parts.streams,
     };
     return {
       used: { ranges: 1, attention: 1 },

@@ -70,10 +70,20 @@ export function moduleName({ source, defines }: CudaModule): string {
   return [source, ...macros(defines).map((text) => text.slice(2))].join(' ');
 }
 
-/** Digest of a source with every header it may include. */
+/** Digest of a source with every header that it includes. */
 export function sourceHash(sources: KernelSources, source: string): string {
-  const hash = createHash('sha256').update(sources.source(source));
-  for (const name of Object.keys(sources.headers).sort()) hash.update(name).update(sources.headers[name]);
+  const hash = createHash('sha256');
+  const seen = new Set<string>();
+  const add = (text: string): void => {
+    hash.update(text);
+    for (const [, name] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
+      if (seen.has(name)) continue;
+      seen.add(name);
+      hash.update(name);
+      add(sources.headers[name] ?? '');
+    }
+  };
+  add(sources.source(source));
   return hash.digest('hex').slice(0, 16);
 }
 

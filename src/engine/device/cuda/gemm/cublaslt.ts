@@ -14,6 +14,7 @@ export const cublasLt: GemmBackend = {
     if (call.range) return 'its number of rows is fixed when a program is made, so it cannot follow a range';
     if ((call.parts ?? 1) > 1) return 'it does not leave products of ranges of K';
     if (call.workgroups !== undefined) return 'it takes no CTA budget';
+    if (call.residency === 'host') return 'it leaves no room for a guest';
     if (call.a.dtype === 'u32' || call.a.dtype !== call.w.dtype) return 'operands are of different types';
     if (call.add && call.out.dtype !== 'f32') return 'add needs an f32 out';
     if (call.out.dtype !== 'f32' && call.out.dtype !== call.a.dtype)

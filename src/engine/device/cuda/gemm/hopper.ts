@@ -4,7 +4,13 @@ import { checkGemm } from '../kernels/gemmPortable.ts';
 import type { CudaLaunch, CudaModule, CudaTarget } from '../launch.ts';
 import { candidates, chooseHopper, type HopperShape } from './hopper/choose.ts';
 import { hopperLaunch, hopperModule, type HopperUse } from './hopper/launch.ts';
-import { ALL_VARIANTS, variantName, type HopperVariant } from './hopper/variant.ts';
+import {
+  ALL_VARIANTS,
+  clusterOf,
+  GUEST_VARIANTS,
+  variantName,
+  type HopperVariant,
+} from './hopper/variant.ts';
 import type { GemmBackend } from './registry.ts';
 
 export const hopper: GemmBackend = {
@@ -36,6 +42,9 @@ function canImplement({ a, w, out, epilogue, add, parts = 1 }: GemmCall): string
   return undefined;
 }
 
+/** What a call takes that shares its cores with a guest: the one that leaves most shared memory. */
+const [HOST] = GUEST_VARIANTS;
+
 function shapeOf({ w, maxRows, workgroups, a, out }: GemmCall, { cuda }: CudaTarget): HopperShape {
   const [N, K] = w.shape;
   const rows = Math.max(1, Math.min(maxRows, a.shape[0], out.shape.at(-2)!));
@@ -43,6 +52,7 @@ function shapeOf({ w, maxRows, workgroups, a, out }: GemmCall, { cuda }: CudaTar
 }
 
 function chosen(call: GemmCall, target: CudaTarget): HopperVariant {
+  if (call.residency === 'host' && (call.workgroups ?? Infinity) >= clusterOf(HOST)) return HOST;
   return chooseHopper(shapeOf(call, target));
 }
 

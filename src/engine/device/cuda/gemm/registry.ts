@@ -67,7 +67,8 @@ export function chooseBackend(
   }
   const { backend: asked, table } = target.cuda.gemm ?? {};
   if (asked !== undefined && usable(named(asked))) return { backend: named(asked), why: 'asked for' };
-  const tuned = table && tunedChoice(table, call);
+  // What shares its cores was tuned alone, if at all.
+  const tuned = table && !call.residency && tunedChoice(table, call);
   if (tuned && asked === undefined) {
     const backend = backends.find(({ name }) => name === tuned.backend);
     // A table of another version may name what is not there any more.

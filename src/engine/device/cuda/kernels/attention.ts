@@ -10,7 +10,15 @@ import type { DType, TensorView } from '../../../device.ts';
 import type { AttentionCall } from '../../../kernels/calls.ts';
 import { attentionSection } from '../../../plan/stepMeta.ts';
 import { TYPE_MACRO } from '../launch.ts';
-import type { CudaArgument, CudaKernel, CudaLaunch, CudaModule, CudaTarget, TensorMapSpec } from '../launch.ts';
+import type {
+  CudaArgument,
+  CudaKernel,
+  CudaLaunch,
+  CudaModule,
+  CudaTarget,
+  TensorMapSpec,
+} from '../launch.ts';
+import { merge } from './merge.ts';
 import {
   boxRows,
   chooseAttention,
@@ -19,7 +27,8 @@ import {
   type CudaAttentionVariant,
 } from './attentionVariants.ts';
 
-const UNIT = 16;
+const TILE = 16;
+const GUEST_THREADS = 128;
 const BYTES = 2; // of an element that TMA copies
 
 function shapeOf(call: AttentionCall): CudaAttentionShape {
@@ -31,7 +40,7 @@ function shapeOf(call: AttentionCall): CudaAttentionShape {
     pageSize,
     qType: q.dtype,
     kvType: kCache.dtype,
-    threads: invocations,
+    threads: call.residency === 'guest' ? GUEST_THREADS : invocations,
   };
 }
 
@@ -44,7 +53,9 @@ function check(call: AttentionCall): void {
     );
   }
   if (heads % kvHeads !== 0) {
-    throw new Error(`${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`);
+    throw new Error(
+      `${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`,
+    );
   }
   if (headDim > 256 || headDim % 2 !== 0) {
     throw new Error(`${label}: got head_dim ${headDim}, expected an even number up to 256; no kernel has it`);
@@ -64,6 +75,12 @@ function cacheMap(view: TensorView, call: AttentionCall, rows: number, blocks: n
     box: [64, rows, blocks],
     swizzle: 128,
   };
+}
+
+/** Boxes of the decode kernels: a tile of 16 tokens, or 8 tokens of one block. */
+function tileMap(view: TensorView, call: AttentionCall): TensorMapSpec {
+  const rows = boxRows(call.pageSize, TILE);
+  return cacheMap(view, call, rows, rows === TILE ? call.headDim / 64 : 1);
 }
 
 /** Rows of the KV cache: P * Hkv * S. */
@@ -101,7 +118,12 @@ function ctasOf(call: AttentionCall, target: CudaTarget): number {
   );
 }
 
-function typesOf(source: CudaAttentionVariant['source'], q: DType, kv: DType, out: DType): Record<string, string> {
+function typesOf(
+  source: CudaAttentionVariant['source'],
+  q: DType,
+  kv: DType,
+  out: DType,
+): Record<string, string> {
   if (source === 'attention_simple') return { Q: TYPE_MACRO[q], KV: TYPE_MACRO[kv], OUT: TYPE_MACRO[out] };
   return { TYPE: TYPE_MACRO[kv], OUT: TYPE_MACRO[out] };
 }
@@ -130,7 +152,7 @@ function launchOf(
  */
 export function attentionLaunch(call: AttentionCall, target: CudaTarget, merges = false): CudaLaunch {
   check(call);
-  const { meta, q, kCache, vCache, tile, headDim, pageSize } = call;
+  const { meta, q, kCache, vCache, tile, pageSize } = call;
   const variant = chooseAttention(shapeOf(call), target);
   const { source, defines } = variant;
   const plan = planArgs(call, [tile]);
@@ -144,8 +166,7 @@ export function attentionLaunch(call: AttentionCall, target: CudaTarget, merges 
     return launchOf(call, target, variant, args);
   }
   if (source === 'attention_decode') {
-    const box = boxRows(pageSize, UNIT);
-    const maps = [kCache, vCache].map((view) => ({ map: cacheMap(view, call, box, headDim / 64) }));
+    const maps = [kCache, vCache].map((view) => ({ map: tileMap(view, call) }));
     const end = { u32: kvRows(call) };
     const args = [...first, ...(defines.TMA ? maps : cache), ...outputArgs(call), counters(call, merges)];
     return launchOf(call, target, variant, [...args, ...plan, end]);
@@ -161,16 +182,15 @@ export function mixedLaunch(call: AttentionCall, target: CudaTarget): CudaLaunch
   check(call);
   const variant = chooseMixed(shapeOf(call), target);
   if (!variant) return undefined;
-  const { meta, q, kCache, vCache, pageSize, headDim } = call;
+  const { meta, q, kCache, vCache, pageSize } = call;
   const box = boxRows(pageSize, Number(variant.defines.KV_TILE));
-  const unit = boxRows(pageSize, UNIT);
   return launchOf(call, target, variant, [
     { pointer: meta },
     { pointer: q },
     { map: cacheMap(kCache, call, box, 1) },
     { map: cacheMap(vCache, call, box, 1) },
-    { map: cacheMap(kCache, call, unit, headDim / 64) },
-    { map: cacheMap(vCache, call, unit, headDim / 64) },
+    { map: tileMap(kCache, call) },
+    { map: tileMap(vCache, call) },
     ...outputArgs(call),
     counters(call, true),
     ...planArgs(call, [128, 16]),
@@ -217,7 +237,29 @@ function prebuilt(family: CudaTarget['cuda']['family']): CudaModule[] {
   return modules;
 }
 
-export const attention: CudaKernel<'attention'> = {
-  launches: (call, target) => [attentionLaunch(call, target)],
-  prebuilt,
-};
+/** Kernels whose CTAs merge split tiles themselves: whoever comes last. */
+const MERGING: readonly string[] = ['attention_wgmma', 'attention_decode'];
+
+function launches(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  if (call.both) {
+    const mixed = mixedLaunch(call, target);
+    if (mixed) return [mixed];
+    const each = { ...call, both: false, merged: false };
+    return [
+      attentionLaunch({ ...each, tile: 128 }, target),
+      attentionLaunch({ ...each, tile: 16 }, target),
+      ...mergeOf(call, target),
+    ];
+  }
+  if (!call.merged) return [attentionLaunch(call, target)];
+  const merges = MERGING.includes(chooseAttention(shapeOf(call), target).source);
+  return merges
+    ? [attentionLaunch(call, target, true)]
+    : [attentionLaunch(call, target), ...mergeOf(call, target)];
+}
+
+function mergeOf(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
+  return merge.launches({ ...call, kernel: 'merge', workgroups: undefined }, target);
+}
+
+export const attention: CudaKernel<'attention'> = { launches, prebuilt };

@@ -2,7 +2,7 @@
 import type { GemmCall } from '../../../kernels/calls.ts';
 import { rangeWord } from '../../../plan/stepMeta.ts';
 import type { CudaLaunch, CudaModule, CudaTarget } from '../launch.ts';
-import { MMA_TILES, MMA_TILES_FEW, mmaModule, tiledLaunch } from './gemmTiles.ts';
+import { MMA_TILES, mmaModule, tiledLaunch } from './gemmTiles.ts';
 import { HALVES } from './vector.ts';
 
 /** @throws Error when the tensors do not fit together. */
@@ -46,7 +46,7 @@ export function checkGemm(call: GemmCall): void {
 /** What dense products of the model families need: 16-bit and f32 results, sums onto the stream, gated results. */
 export function portablePrebuilt(): CudaModule[] {
   const plain = { silu: false, add: false, grouped: false };
-  return [...MMA_TILES, ...MMA_TILES_FEW].flatMap((tile) =>
+  return MMA_TILES.flatMap((tile) =>
     HALVES.flatMap((type) => [
       mmaModule(tile, { in: type, out: type }, plain),
       mmaModule(tile, { in: type, out: 'f32' }, plain),

@@ -51,20 +51,24 @@ export interface MmaTile {
   WARPS_K: number;
 }
 
-/** From the most work for each load to the most CTAs. Every one fits the 99 KB of compute capability 8.6 and 8.9. */
+/**
+ * From the most arithmetic for each load to the most CTAs. All but the third fit the 99 KB of compute capability 8.6
+ * and 8.9.
+ */
 export const MMA_TILES: readonly MmaTile[] = [
-  { BM: 128, BN: 128, BK: 32, STAGES: 4, WARPS_M: 2, WARPS_N: 4, WARPS_K: 1 },
+  { BM: 128, BN: 128, BK: 64, STAGES: 3, WARPS_M: 2, WARPS_N: 2, WARPS_K: 1 },
+  { BM: 64, BN: 128, BK: 64, STAGES: 4, WARPS_M: 2, WARPS_N: 4, WARPS_K: 1 },
+  { BM: 64, BN: 64, BK: 128, STAGES: 3, WARPS_M: 2, WARPS_N: 2, WARPS_K: 2 },
   { BM: 64, BN: 64, BK: 64, STAGES: 4, WARPS_M: 2, WARPS_N: 2, WARPS_K: 2 },
   { BM: 64, BN: 32, BK: 64, STAGES: 5, WARPS_M: 2, WARPS_N: 1, WARPS_K: 4 },
-];
-export const MMA_TILES_FEW: readonly MmaTile[] = [
-  { BM: 16, BN: 64, BK: 128, STAGES: 4, WARPS_M: 1, WARPS_N: 2, WARPS_K: 2 },
+  { BM: 32, BN: 32, BK: 128, STAGES: 5, WARPS_M: 1, WARPS_N: 1, WARPS_K: 4 },
   { BM: 16, BN: 32, BK: 128, STAGES: 6, WARPS_M: 1, WARPS_N: 1, WARPS_K: 4 },
 ];
+/** Up to so many rows the tiles without tensor cores are low. */
 const FEW_ROWS = 16;
 
-/** Share of the multiprocessors that a tile size must give work to, or a smaller one is taken. */
-const ENOUGH = 0.75;
+/** Tiles for each multiprocessor that a tile size must give, or a smaller one is taken. */
+const ENOUGH = 1.4;
 
 function columnsOf({ w, silu }: TiledProduct): number {
   return silu ? w.shape.at(-2)! / 2 : w.shape.at(-2)!;
@@ -77,9 +81,19 @@ function tilesOf(product: TiledProduct, rows: number, columns: number): number {
   return Math.max(1, rowTiles * Math.ceil(columnsOf(product) / (product.silu ? columns / 2 : columns)));
 }
 
-/** The largest tile that gives work to most of the GPU. */
+/** Whether a tile suits so many rows: 16 and 32 rows have one of their own, and wide tiles of 64 are for more. */
+function suits({ BM, BN }: MmaTile, rows: number): boolean {
+  if (rows <= 16) return BM === 16;
+  if (rows <= 32) return BM === 32;
+  return BM > 16 && (rows > 64 || BM * BN <= 64 * 64);
+}
+
+/** The largest tile that gives enough work to the whole GPU. */
 export function chooseMmaTile(product: TiledProduct, { cuda }: CudaTarget): MmaTile {
-  const list = product.rows <= FEW_ROWS ? MMA_TILES_FEW : MMA_TILES;
+  const experts = product.grouped?.experts ?? 0;
+  const list = MMA_TILES.filter(
+    (tile) => suits(tile, product.rows) && mmaSharedBytes(tile, experts) <= cuda.sharedBytesPerCta,
+  );
   const wanted = cuda.multiprocessors * ENOUGH;
   return list.find(({ BM, BN }) => tilesOf(product, BM, BN) >= wanted) ?? list.at(-1)!;
 }
@@ -148,8 +162,12 @@ function residents(sharedBytes: number, threads: number, { cuda }: CudaTarget): 
   return Math.max(1, Math.min(byMemory, Math.floor(1024 / threads), 4));
 }
 
-/** The launch of a product on tensor cores where they can take it, else on ordinary ones. */
-export function tiledLaunch(product: TiledProduct, target: CudaTarget): CudaLaunch {
+/**
+ * The launch of a product on tensor cores where they can take it, else on ordinary ones.
+ *
+ * @param forced a tile for tensor cores, for benches
+ */
+export function tiledLaunch(product: TiledProduct, target: CudaTarget, forced?: MmaTile): CudaLaunch {
   const { a, w, out, silu, add, grouped } = product;
   const types = `${a.dtype} ${w.dtype} ${out.dtype}`;
   const suffix = `${silu ? ' silu' : ''}${add ? ' add' : ''}${grouped ? ' grouped' : ''}`;
@@ -171,7 +189,7 @@ export function tiledLaunch(product: TiledProduct, target: CudaTarget): CudaLaun
   });
   const experts = grouped?.experts ?? 0;
   if (takesMma(product)) {
-    const tile = chooseMmaTile(product, target);
+    const tile = forced ?? chooseMmaTile(product, target);
     const module = mmaModule(
       tile,
       { in: a.dtype as 'bf16', out: out.dtype as 'bf16' },

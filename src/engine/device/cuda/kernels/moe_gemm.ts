@@ -1,7 +1,7 @@
 /** moe_gemm on CUDA: the experts' products over slots sorted by expert, by the portable tiles. */
 import { rangeWord } from '../../../plan/stepMeta.ts';
 import type { CudaKernel } from '../launch.ts';
-import { MMA_TILES, MMA_TILES_FEW, mmaModule, tiledLaunch } from './gemmTiles.ts';
+import { MMA_TILES, mmaModule, tiledLaunch } from './gemmTiles.ts';
 import { HALVES } from './vector.ts';
 
 export const moeGemm: CudaKernel<'moe_gemm'> = {
@@ -21,7 +21,7 @@ export const moeGemm: CudaKernel<'moe_gemm'> = {
           silu: false,
           add: false,
           // Slots spread over the experts, so a tile as high as all of them would be mostly empty.
-          rows: Math.max(1, Math.ceil((2 * call.maxRows) / experts)),
+          rows: Math.max(1, Math.ceil((1.5 * call.maxRows) / experts)),
           allRows: call.maxRows,
           capacity: call.out.shape[0],
           range: rangeWord(call.layout, call.range),
@@ -40,7 +40,7 @@ export const moeGemm: CudaKernel<'moe_gemm'> = {
     ];
   },
   prebuilt: () =>
-    [...MMA_TILES, ...MMA_TILES_FEW].flatMap((tile) =>
+    MMA_TILES.flatMap((tile) =>
       HALVES.flatMap((type) =>
         ([type, 'f32'] as const).map((out) =>
           mmaModule(tile, { in: type, out }, { silu: false, add: false, grouped: true }),

@@ -27,6 +27,11 @@ export function rowShape(columns: number, width: Width): RowShape {
   return { width, threadsOfRow, threads: rows * threadsOfRow, values: Math.ceil(accesses / threadsOfRow) };
 }
 
+/** CTAs of a multiprocessor, by the registers that the kernel may use (its launch bounds). */
+function residentCtas({ threads, values, width }: RowShape): number {
+  return Math.max(1, Math.floor((values * width <= 8 ? 2048 : 1024) / threads));
+}
+
 function definesOf(
   shape: RowShape,
   out: string,
@@ -72,7 +77,7 @@ export const rmsNorm: CudaKernel<'rms_norm'> = {
           { u32: call.x.shape[0] },
           { f32: call.epsilon },
         ],
-        ctas: ctasFor(call, target, budgetRows(call, capacity), rowsOfCta, Math.floor(2048 / shape.threads)),
+        ctas: ctasFor(call, target, budgetRows(call, capacity), rowsOfCta, residentCtas(shape)),
         threads: shape.threads,
       },
     ];

@@ -67,7 +67,7 @@ export const ropeAppend: CudaKernel<'rope_append'> = {
           { u32: call.table.shape[0] },
           { f32: call.epsilon },
         ],
-        ctas: ctasFor(call, target, items, THREADS / shape.LANES, 8),
+        ctas: ctasFor(call, target, items, THREADS / shape.LANES, 6),
         threads: THREADS,
       },
     ];

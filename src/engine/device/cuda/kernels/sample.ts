@@ -1,6 +1,7 @@
 /**
- * sample on CUDA: one token for each logit row, in two stages over (row, chunk of the vocabulary) and over rows. Rows
- * that are greedy or drawn without thresholds are decided in the first stage, which reads the logits once.
+ * sample on CUDA: one token for each logit row, in stages over (row, chunk of the vocabulary) and over rows. Rows that
+ * are greedy or drawn without thresholds are decided in the first stage, which reads the logits once. For rows with
+ * top-k, top-p or min-p a second stage lists what can be left, and the last one draws from the list.
  */
 import { elementCount } from '../../../device.ts';
 import { budgetRows } from '../../../kernels/elementwise.ts';
@@ -15,6 +16,15 @@ const CHUNK = 4096;
 const PARTIAL_WORDS = 8;
 const TOP_WORDS = 40;
 const ROW_THREADS = 512;
+/** Largest logits that a chunk tells of its parts, and candidates of a row, for rows with thresholds. */
+const GROUPS = 8;
+const MOST_CANDIDATES = 512;
+
+/** Candidates of a row that fit into what the chunks leave of the scratch; without any, rows are read again. */
+export function candidateCapacity(scratchWordsOfRow: number, chunks: number): number {
+  const words = scratchWordsOfRow - chunks * (PARTIAL_WORDS + TOP_WORDS) - 1 - chunks * GROUPS;
+  return Math.max(0, Math.min(MOST_CANDIDATES, Math.floor(words / 2)));
+}
 
 export const sample: CudaKernel<'sample'> = {
   launches(call, target) {
@@ -30,6 +40,8 @@ export const sample: CudaKernel<'sample'> = {
     const chunks = Math.ceil(vocab / CHUNK);
     const top = rows * chunks * PARTIAL_WORDS;
     const saved = top + rows * chunks * TOP_WORDS;
+    const candidatesAt = saved + adjustments;
+    const candidates = candidateCapacity((needed / 4 - adjustments) / rows, chunks);
     const { sampling, adjust } = call.layout;
     const defines = { VECTOR: vocab % 4 === 0 };
     const launched = budgetRows(call, rows);
@@ -43,11 +55,31 @@ export const sample: CudaKernel<'sample'> = {
           { pointer: call.meta },
           { pointer: call.logits },
           { pointer: call.scratch },
-          ...[vocab, chunks, rows, sampling, adjust, top, saved, COUNT.logitRows].map((u32) => ({ u32 })),
+          ...[vocab, chunks, rows, sampling, adjust, top, saved].map((u32) => ({ u32 })),
+          ...[COUNT.logitRows, candidatesAt, candidates].map((u32) => ({ u32 })),
         ],
         ctas: ctasFor(call, target, launched * chunks, 1, 4),
         threads: CHUNK_THREADS,
       },
+      ...(candidates === 0
+        ? []
+        : [
+            {
+              source: 'sample_gather',
+              variant,
+              defines,
+              args: [
+                { pointer: call.meta },
+                { pointer: call.logits },
+                { pointer: call.scratch },
+                ...[vocab, chunks, rows, sampling, COUNT.logitRows, candidatesAt, candidates].map((u32) => ({
+                  u32,
+                })),
+              ],
+              ctas: ctasFor(call, target, launched * chunks, 1, 4),
+              threads: CHUNK_THREADS,
+            },
+          ]),
       {
         source: 'sample_row',
         variant,
@@ -57,9 +89,8 @@ export const sample: CudaKernel<'sample'> = {
           { pointer: call.logits },
           { pointer: call.scratch },
           { pointer: call.sampled },
-          ...[vocab, chunks, CHUNK, rows, sampling, adjust, top, saved, COUNT.logitRows].map((u32) => ({
-            u32,
-          })),
+          ...[vocab, chunks, CHUNK, rows, sampling, adjust, top, saved].map((u32) => ({ u32 })),
+          ...[COUNT.logitRows, candidatesAt, candidates].map((u32) => ({ u32 })),
         ],
         ctas: ctasFor(call, target, launched, 1, 2),
         threads: ROW_THREADS,
@@ -67,7 +98,7 @@ export const sample: CudaKernel<'sample'> = {
     ];
   },
   prebuilt: () =>
-    ['sample_chunk', 'sample_row'].flatMap((source) =>
+    ['sample_chunk', 'sample_gather', 'sample_row'].flatMap((source) =>
       [false, true].map((vector) => ({ source, defines: { VECTOR: vector } })),
     ),
 };
