@@ -98,7 +98,6 @@ extern "C" __global__ void LAUNCH_LIMITS
   }
   if (CLUSTER == 1) __syncthreads();
   else clusterSync();
-  letNextStart();
 
   // The metadata is written before the step's launches, by none of them.
   const Rows range = rowsOf(meta, rangeWord, capacity);
@@ -136,6 +135,7 @@ extern "C" __global__ void LAUNCH_LIMITS
     const Output output = {out, bias, ldc, outColumn};
     u32 stage = 0, parity = 0;
     waitForEarlier();
+    letNextStart();
     while (work.next()) {
       Sums sums;
       u32 keep = 0;
