@@ -195,6 +195,7 @@ Napi::Value Device::loadKernel(const Napi::CallbackInfo &info) {
     auto image = info[0].As<Napi::Uint8Array>();
     std::string entry = info[1].As<Napi::String>();
     Kernel kernel;
+    kernel.entry = entry;
     CHECK(driver().cuModuleLoadData(&kernel.module, image.Data()));
     CUresult found = driver().cuModuleGetFunction(&kernel.function, kernel.module, entry.c_str());
     if (found != CUDA_SUCCESS) {

@@ -17,6 +17,7 @@ struct Kernel {
   CUmodule module;
   CUfunction function;
   int sharedBytes = 0;  // raised so far
+  std::string entry;
 };
 
 // Pinned memory through which writes travel: chunks in a ring, each guarded by an event.

@@ -22,7 +22,7 @@
 // Only in newer drivers; null where they are missing.
 #define CUDA_OPTIONAL_FUNCTIONS(F)                                                                            \
   F(cuDeviceGetDevResource) F(cuDevSmResourceSplitByCount) F(cuDevResourceGenerateDesc) F(cuGreenCtxCreate)   \
-  F(cuGreenCtxDestroy) F(cuGreenCtxStreamCreate)
+  F(cuGreenCtxDestroy) F(cuGreenCtxStreamCreate) F(cuFuncGetParamInfo)
 
 struct Driver {
 #define DECLARE(name) decltype(&::name) name = nullptr;

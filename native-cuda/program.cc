@@ -57,6 +57,20 @@ static size_t bytesOf(const Napi::Object &launch, Kind wanted) {
   return most;
 }
 
+// A launch reads as many parameters as the kernel declares, so what is missing would be read from anywhere.
+static void checkParameters(const Kernel &kernel, const std::vector<size_t> &sizes) {
+  if (!driver().cuFuncGetParamInfo) return;
+  for (size_t i = 0; i <= sizes.size(); i++) {
+    size_t offset = 0, size = 0;
+    bool declared = driver().cuFuncGetParamInfo(kernel.function, i, &offset, &size) == CUDA_SUCCESS;
+    if (i < sizes.size() ? declared && size == sizes[i] : !declared) continue;
+    std::string want = declared ? "parameter " + std::to_string(i) + " of " + std::to_string(size) + " bytes"
+                                : "only " + std::to_string(i) + " parameters";
+    std::string got = i < sizes.size() ? "one of " + std::to_string(sizes[i]) + " bytes" : "none";
+    throw CudaError("kernel " + kernel.entry + " declares " + want + ", the launch passes " + got, false);
+  }
+}
+
 static Launch kernelLaunch(Device &device, const Napi::Object &from, const LaneMemory &memory) {
   Launch launch;
   auto number = [&](const char *name) { return from.Get(name).As<Napi::Number>().Uint32Value(); };
@@ -95,6 +109,12 @@ static Launch kernelLaunch(Device &device, const Napi::Object &from, const LaneM
     order.push_back({false, launch.values.size()});
     launch.values.push_back({word});
   }
+  std::vector<size_t> sizes;
+  for (uint32_t i = 0; i < args.Length(); i++) {
+    int kind = args.Get(i).As<Napi::Array>().Get(0u).As<Napi::Number>().Int32Value();
+    sizes.push_back(kind == MAP ? sizeof(CUtensorMap) : kind == U32 || kind == FLOAT32 ? 4 : 8);
+  }
+  checkParameters(kernel, sizes);
   for (auto [isMap, at] : order) {
     launch.parameters.push_back(isMap ? static_cast<void *>(&launch.maps[at]) : launch.values[at].data());
   }

@@ -1,5 +1,5 @@
 // attention, tiles of 16 packed rows: reads the KV cache as fast as the memory gives it (lib/attentionDecode.cuh).
-// Macros: TYPE, OUT, HEAD_DIM, TMA; DECODE_WARPS, _DEPTH, _ROWS, _COMBINE (Decode), MIN_CTAS, PROFILE.
+// Macros: TYPE, OUT, HEAD_DIM, TMA; DECODE_WARPS, _TILES, _DEPTH, _ROWS, _COMBINE (Decode), MIN_CTAS, PROFILE.
 #include "lib/attentionDecode.cuh"
 
 #ifndef MIN_CTAS
@@ -38,6 +38,6 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, MIN_CTAS)
                     , profile, records
 #endif
   };
-  Decode<DECODE_WARPS, DECODE_DEPTH, DECODE_ROWS, DECODE_COMBINE, 1> decode(in, shared, threadIdx.x);
+  Decode<DECODE_WARPS, DECODE_TILES, DECODE_DEPTH, DECODE_ROWS, DECODE_COMBINE, 1> decode(in, shared, threadIdx.x);
   decode.run();
 }

@@ -12,6 +12,9 @@
 #ifndef DECODE_REGISTERS
 #define DECODE_REGISTERS 120
 #endif
+#ifndef DECODE_TILES
+#define DECODE_TILES 2
+#endif
 #define CONSUMER_REGISTERS ((504 - DECODE_REGISTERS) / 2)
 static_assert(CONSUMER_REGISTERS % 8 == 0, "setmaxnreg takes multiples of 8");
 static constexpr u32 DECODE_THREADS = 96;
@@ -30,38 +33,39 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     ) {
   extern __shared__ u8 raw[];
   u8 *shared = raw + (-sharedAddress(raw) & 1023);
-  typedef Decode<DECODE_THREADS / 32, DECODE_DEPTH, 8, DECODE_COMBINE, 7> MixedDecode;
-  const u32 group = heads / kvHeads, warpgroup = threadIdx.x / 128;
-  PrefillInput tiles = {meta, {items128, indptr128, lists, pages, heads, kvHeads, group, pageSize, window, scale}, q, &k,
-                        &v, out, partialOut, partialLse, counters, kvRows, box
-#if PROFILE
-                        , profile, records
-#endif
-  };
-  DecodeInput units = {meta, {items16, indptr16, lists, pages, heads, kvHeads, group, pageSize, window, scale}, q, &kUnits,
-                       &vUnits, out, partialOut, partialLse, counters, kvRows
-#if PROFILE
-                       , profile, records
-#endif
-  };
-  // The decode part comes first: its parts are multiples of 1024 bytes up to the rings.
+  typedef Decode<DECODE_THREADS / 32, DECODE_TILES, DECODE_DEPTH, 8, DECODE_COMBINE, 7> MixedDecode;
+  // The decode part comes first: its rings want multiples of 1024 bytes as the tiles do.
   constexpr u32 DECODE_BYTES = (MixedDecode::BYTES + 1023) / 1024 * 1024;
-  Prefill<1> prefill(tiles, shared + DECODE_BYTES);
   if (threadIdx.x == 0) {
     prefetchMap(&k), prefetchMap(&v), prefetchMap(&kUnits), prefetchMap(&vUnits);
-    prefill.initBarriers();
+    Prefill<1>::initBarriers(sharedAddress(shared + DECODE_BYTES));
   }
   __syncthreads();
   waitForEarlier();
   letNextStart();
+  const u32 warpgroup = threadIdx.x / 128;
+  if (warpgroup == 0 && threadIdx.x < DECODE_THREADS) {
+    setRegistersDown<DECODE_REGISTERS>();
+    DecodeInput in = {meta, {items16, indptr16, lists, pages, heads, kvHeads, heads / kvHeads, pageSize, window, scale}, q,
+                      &kUnits, &vUnits, out, partialOut, partialLse, counters, kvRows
+#if PROFILE
+                      , profile, records
+#endif
+    };
+    MixedDecode decode(in, shared, threadIdx.x);
+    decode.run();
+    return;
+  }
+  PrefillInput in = {meta, {items128, indptr128, lists, pages, heads, kvHeads, heads / kvHeads, pageSize, window, scale}, q,
+                     &k, &v, out, partialOut, partialLse, counters, kvRows, box
+#if PROFILE
+                     , profile, records
+#endif
+  };
+  Prefill<1> prefill(in, shared + DECODE_BYTES);
   if (warpgroup == 0) {
     setRegistersDown<DECODE_REGISTERS>();
-    if (threadIdx.x >= DECODE_THREADS) {
-      prefill.produce();
-    } else {
-      MixedDecode decode(units, shared, threadIdx.x);
-      decode.run();
-    }
+    prefill.produce();
   } else {
     setRegistersUp<CONSUMER_REGISTERS>();
     prefill.consume(warpgroup - 1, threadIdx.x % 128);

@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   Prefill<1> prefill(in, shared);
   if (threadIdx.x == 0) {
     prefetchMap(&k), prefetchMap(&v);
-    prefill.initBarriers();
+    prefill.initBarriers(sharedAddress(shared));
   }
   __syncthreads();
   waitForEarlier();

@@ -151,8 +151,8 @@ sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks
   __shared__ u64 shared[SAMPLE_WARPS];
   __shared__ u32 steps[SAMPLE_WARPS][MASS_STEPS];
   const u32 units = min(meta[logitRows], capacity) * chunks;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const u32 rowIndex = unit / chunks;
     const u32 first = (unit - rowIndex * chunks) * CHUNK;

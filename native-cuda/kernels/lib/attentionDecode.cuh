@@ -1,6 +1,6 @@
 // Attention of tiles with 16 packed rows: bound by reading the KV cache. Each warp is a complete pipeline of its own: it
-// takes every WARPS-th unit (16 KV tokens) of an item, and keeps DEPTH units of K and V on their way to its part of
-// shared memory, across items. The operands are swapped, so that the KV tokens fill the 16 rows of mma.sync and 8 packed
+// takes every WARPS-th unit (TILES x 16 KV tokens) of an item, and keeps DEPTH units of K and V on their way to its part
+// of shared memory, across items. The operands are swapped, so that the KV tokens fill the 16 rows of mma.sync and 8 packed
 // rows are enough: S^T = K Q^T, O^T = V^T P^T. At the end of an item the warps combine their results.
 //
 // Macros: TYPE (q and KV cache), OUT, HEAD_DIM (multiple of 8), TMA (1: tensor maps, page size a multiple of 8; 0: cp.async).
@@ -15,7 +15,7 @@ struct DecodeInput {
   AttentionShape shape;
   const stored<TYPE> *q;
 #if TMA
-  const TensorMap *kMap, *vMap; // box: 64 columns x min(16, largest power of two in the page size) rows x all blocks
+  const TensorMap *kMap, *vMap; // box: 64 columns x 16 rows x all blocks; with pages of 8 tokens: x 8 rows x 1 block
 #else
   const stored<TYPE> *k, *v;
 #endif
@@ -30,10 +30,11 @@ struct DecodeInput {
 };
 
 // MAX_ROWS 8: items with more rows are walked twice. COMBINE_ROWS: rows that are combined at a time.
-template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> struct Decode {
-  static constexpr u32 UNIT = 16, QUEUE = 4, NONE = 0xffffffffu, THREADS = WARPS * 32;
+template <int WARPS, int TILES, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> struct Decode {
+  static constexpr u32 UNIT = 16 * TILES, QUEUE = 4, NONE = 0xffffffffu, THREADS = WARPS * 32;
   static constexpr u32 BLOCKS = (HEAD_DIM + 63) / 64;
-  static constexpr u32 HALF = UNIT * BLOCKS * 128; // bytes of a unit of K or V
+  static constexpr u32 BLOCK = 16 * 128, TILE = BLOCKS * BLOCK; // bytes of 64 columns of 16 tokens, of all columns
+  static constexpr u32 HALF = TILES * TILE;                     // bytes of a unit of K or V
   static constexpr int STEPS = (HEAD_DIM + 15) / 16;
   static constexpr u32 QUERY_ROW = STEPS * 32 + 16, COMBINE_ROW = (HEAD_DIM + 4) * 4; // bytes, without bank conflicts
   // Parts of shared memory.
@@ -58,8 +59,8 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
 
   __device__ __forceinline__ Decode(const DecodeInput &input, u8 *memory, u32 thread)
       : in(input), shared(memory), base(sharedAddress(memory)), warp(thread / 32), lane(thread % 32) {
-    box = min(in.shape.pageSize & (0u - in.shape.pageSize), UNIT);
-    boxShift = 31 - __clz(box), unitShift = 4 - boxShift;
+    box = min(in.shape.pageSize & (0u - in.shape.pageSize), 16u);
+    boxShift = 31 - __clz(box), unitShift = 31 - __clz(UNIT) - boxShift;
 #if TMA
     if (lane == 0) {
       for (int i = 0; i < DEPTH; i++) barrierInit(keysFull(i), 1), barrierInit(valuesFull(i), 1);
@@ -81,16 +82,6 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
     return reinterpret_cast<float *>(shared + COMBINE + (ofWarp * COMBINE_ROWS + row) * COMBINE_ROW);
   }
   __device__ __forceinline__ void meet() const { barrierSync(BARRIER, THREADS); }
-  // Byte offset of a token's row within a unit of K or V, before the swizzle; bytes between blocks of 64 columns.
-#if TMA
-  __device__ __forceinline__ u32 rowOffset(u32 token) const {
-    return (token >> boxShift) * (BLOCKS * box * 128) + (token & (box - 1)) * 128;
-  }
-  __device__ __forceinline__ u32 blockStride() const { return box * 128; }
-#else
-  __device__ __forceinline__ u32 rowOffset(u32 token) const { return token * 128; }
-  __device__ __forceinline__ u32 blockStride() const { return UNIT * 128; }
-#endif
   __device__ __forceinline__ u32 word(u32 words, u32 index) const { return __shfl_sync(~0u, words, index); }
   __device__ __forceinline__ u32 firstToken(u32 kvStart) const { return kvStart & ~(box - 1); }
   __device__ __forceinline__ u32 unitsOf(u32 start, u32 end) const {
@@ -163,12 +154,15 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
 #if TMA
     const u32 barrier = values ? valuesFull(to) : keysFull(to);
     if (lane == 0) barrierExpect(barrier, HALF);
-    const u32 at = __shfl_sync(~0u, row, firstBox);
-    if (lane == 0) copyBox(place, values ? in.vMap : in.kMap, 0, at, 0, barrier);
-    if (unitShift) { // pages of 8 tokens
-      const u32 second = __shfl_sync(~0u, row, firstBox + 1);
-      if (lane == 0) copyBox(place + BLOCKS * 8 * 128, values ? in.vMap : in.kMap, 0, second, 0, barrier);
+    const u32 boxes = 1u << unitShift, at = __shfl_sync(~0u, row, firstBox + (lane & (boxes - 1)));
+    const TensorMap *map = values ? in.vMap : in.kMap;
+    if (box == 16) {
+      if (lane < boxes) copyBox(place + lane * TILE, map, 0, at, 0, barrier);
+    } else if (lane < boxes) { // pages of 8 tokens: half a tile, block by block
+      for (u32 block = 0; block < BLOCKS; block++)
+        copyBox(place + lane / 2 * TILE + lane % 2 * (BLOCK / 2) + block * BLOCK, map, 0, at, block, barrier);
     }
+    __syncwarp();
 #else
     constexpr u32 PIECES = BLOCKS * 8; // of 16 bytes in a row
     const u32 *words = queued(item + items - 1);
@@ -179,7 +173,7 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
       const u32 r = i / PIECES, piece = i % PIECES;
       const u32 at = __shfl_sync(~0u, row, firstBox + (r >> boxShift)) + (r & (box - 1));
       const bool valid = token + r < end && piece < HEAD_DIM / 8;
-      copyAsync16(place + (piece / 8) * blockStride() + r * 128 + ((piece % 8) ^ (r % 8)) * 16,
+      copyAsync16(place + r / 16 * TILE + piece / 8 * BLOCK + r % 16 * 128 + ((piece % 8) ^ (r % 8)) * 16,
                   valid ? cache + u64(at) * HEAD_DIM + piece * 8 : cache, valid ? 16 : 0);
     }
 #endif
@@ -262,34 +256,39 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
       for (int s = 0; s < STEPS; s++) result[n][s][0] = result[n][s][1] = result[n][s][2] = result[n][s][3] = 0.f;
     }
     // ldmatrix: which row and which 16-byte piece this lane names.
-    const u32 keyOffset = rowOffset(lane % 16), keySwizzle = ((lane / 16) ^ (lane % 8)) * 16;
-    const u32 valueOffset = rowOffset(lane % 8 + lane / 16 * 8), valueSwizzle = ((lane / 8 % 2) ^ (lane % 8)) * 16;
+    const u32 keyOffset = lane % 16 * 128, keySwizzle = ((lane / 16) ^ (lane % 8)) * 16;
+    const u32 valueOffset = (lane % 8 + lane / 16 * 8) * 128, valueSwizzle = ((lane / 8 % 2) ^ (lane % 8)) * 16;
     const u32 query = base + QUERIES + (item % 2 * MAX_ROWS + lane % 8) * QUERY_ROW + lane / 8 * 16;
 
     for (; token < end; token += WARPS * UNIT) {
       const u32 keys = keysAt(slot), valueBarrier = valuesFull(slot), phase = parity;
       waitFor(keysFull(slot), phase);
-      float score[NT][2][4];
+      // One tile: two chains of products, which are added later.
+      constexpr int CHAINS = TILES == 1 ? 2 : TILES;
+      float score[NT][CHAINS][4];
 #pragma unroll
       for (int n = 0; n < NT; n++)
 #pragma unroll
-        for (int i = 0; i < 8; i++) score[n][i / 4][i % 4] = 0.f;
+        for (int i = 0; i < 4 * CHAINS; i++) score[n][i / 4][i % 4] = 0.f;
 #pragma unroll
       for (int s = 0; s < STEPS; s += 2) {
-        u32 a[4], b[NT][4];
+        u32 b[NT][4];
 #pragma unroll
         for (int n = 0; n < NT; n++) {
           if (s + 1 < STEPS) ldmatrix4(b[n], query + n * 8 * QUERY_ROW + s * 32);
           else ldmatrix2(b[n], query + n * 8 * QUERY_ROW + s * 32);
         }
-        ldmatrix4(a, keys + keyOffset + (s / 4) * blockStride() + (keySwizzle ^ (s % 4 * 32)));
 #pragma unroll
-        for (int n = 0; n < NT; n++) mma<TYPE>(score[n][0], a, b[n][0], b[n][1]);
-        if (s + 1 < STEPS) {
-          ldmatrix4(a, keys + keyOffset + (s / 4) * blockStride() + (keySwizzle ^ ((s + 1) % 4 * 32)));
+        for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
-          for (int n = 0; n < NT; n++) mma<TYPE>(score[n][1], a, b[n][2], b[n][3]);
-        }
+          for (int half = 0; half < 2; half++) {
+            if (s + half >= STEPS) continue;
+            u32 a[4];
+            ldmatrix4(a, keys + keyOffset + (keySwizzle ^ ((s + half) % 4 * 32)) + (tile * TILE + (s + half) / 4 * BLOCK));
+#pragma unroll
+            for (int n = 0; n < NT; n++)
+              mma<TYPE>(score[n][TILES == 1 ? half : tile], a, b[n][2 * half], b[n][2 * half + 1]);
+          }
       }
       __syncwarp();
       // The keys of this slot are used: it may take those of a later unit, and its values once these are used too.
@@ -300,7 +299,10 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
 #pragma unroll
       for (int n = 0; n < NT; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) score[n][0][i] = (score[n][0][i] + score[n][1][i]) * shape.scale;
+        for (int i = 0; i < 4 * TILES; i++) {
+          float &value = score[n][i / 4][i % 4];
+          value = (TILES == 1 ? value + score[n][1][i] : value) * shape.scale;
+        }
       bool partial = false;
       if (int(token) < allStart || int(token + UNIT) > allEnd) {
         const Item now = readItem(queued(item));
@@ -309,20 +311,25 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
         for (int n = 0; n < NT; n++)
 #pragma unroll
           for (int e = 0; e < 2; e++) {
-            int start, stop, at = int(token + lane / 4);
+            int start, stop;
             visible(now, shape.group, shape.window, now.rowStart + now.pad + 8 * n + 2 * (lane % 4) + e, start, stop);
-            if (at < start || at >= stop) score[n][0][e] = NEGATIVE_INFINITY;
-            if (at + 8 < start || at + 8 >= stop) score[n][0][2 + e] = NEGATIVE_INFINITY;
+#pragma unroll
+            for (int half = 0; half < 2 * TILES; half++) {
+              const int at = int(token + lane / 4) + 8 * half;
+              if (at < start || at >= stop) score[n][half / 2][half % 2 * 2 + e] = NEGATIVE_INFINITY;
+            }
           }
       }
       bool grew = false;
       float factor[NT][2];
-      u32 weights[NT][2];
+      u32 weights[NT][TILES][2];
 #pragma unroll
       for (int n = 0; n < NT; n++) {
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           float most = fmaxf(score[n][0][e], score[n][0][2 + e]);
+#pragma unroll
+          for (int tile = 1; tile < TILES; tile++) most = fmaxf(most, fmaxf(score[n][tile][e], score[n][tile][2 + e]));
           most = fmaxf(most, __shfl_xor_sync(~0u, most, 4));
           most = fmaxf(most, __shfl_xor_sync(~0u, most, 8));
           most = fmaxf(most, __shfl_xor_sync(~0u, most, 16));
@@ -331,12 +338,20 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
           factor[n][e] = exp2Fast(largest[n][e] - used);
           grew |= most > largest[n][e];
           largest[n][e] = most;
-          score[n][0][e] = exp2Fast(score[n][0][e] - used);
-          score[n][0][2 + e] = exp2Fast(score[n][0][2 + e] - used);
-          sum[n][e] = sum[n][e] * factor[n][e] + score[n][0][e] + score[n][0][2 + e];
+          float part = 0.f;
+#pragma unroll
+          for (int tile = 0; tile < TILES; tile++) {
+            score[n][tile][e] = exp2Fast(score[n][tile][e] - used);
+            score[n][tile][2 + e] = exp2Fast(score[n][tile][2 + e] - used);
+            part += score[n][tile][e] + score[n][tile][2 + e];
+          }
+          sum[n][e] = sum[n][e] * factor[n][e] + part;
         }
-        weights[n][0] = transpose8x8(packPair<TYPE>(score[n][0][0], score[n][0][1]));
-        weights[n][1] = transpose8x8(packPair<TYPE>(score[n][0][2], score[n][0][3]));
+#pragma unroll
+        for (int tile = 0; tile < TILES; tile++) {
+          weights[n][tile][0] = transpose8x8(packPair<TYPE>(score[n][tile][0], score[n][tile][1]));
+          weights[n][tile][1] = transpose8x8(packPair<TYPE>(score[n][tile][2], score[n][tile][3]));
+        }
       }
       if (__any_sync(~0u, grew)) {
 #pragma unroll
@@ -352,21 +367,23 @@ template <int WARPS, int DEPTH, int MAX_ROWS, int COMBINE_ROWS, int BARRIER> str
       // Whatever stands in slots outside of the item (their weight is zero) must not be NaN.
       if (partial) {
         const Item now = readItem(queued(item));
-        const u32 at = token + lane % 16;
-        if (at < now.kvStart || at >= now.kvEnd) {
-          for (u32 piece = lane / 16; piece < BLOCKS * 8; piece += 2)
-            storeShared16(values + rowOffset(lane % 16) + piece / 8 * blockStride() + piece % 8 * 16, 0);
+        for (u32 i = lane; i < UNIT * BLOCKS * 8; i += 32) {
+          const u32 r = i % UNIT, piece = i / UNIT;
+          if (token + r < now.kvStart || token + r >= now.kvEnd)
+            storeShared16(values + r / 16 * TILE + r % 16 * 128 + piece / 8 * BLOCK + piece % 8 * 16, 0);
         }
         __syncwarp();
       }
 #endif
 #pragma unroll
-      for (int s = 0; s < STEPS; s++) {
-        u32 a[4];
-        ldmatrix4Trans(a, values + valueOffset + (s / 4) * blockStride() + (valueSwizzle ^ (s % 4 * 32)));
+      for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
-        for (int n = 0; n < NT; n++) mma<TYPE>(result[n][s], a, weights[n][0], weights[n][1]);
-      }
+        for (int s = 0; s < STEPS; s++) {
+          u32 a[4];
+          ldmatrix4Trans(a, values + valueOffset + (valueSwizzle ^ (s % 4 * 32)) + (tile * TILE + s / 4 * BLOCK));
+#pragma unroll
+          for (int n = 0; n < NT; n++) mma<TYPE>(result[n][s], a, weights[n][tile][0], weights[n][tile][1]);
+        }
 #if TMA
       if (partial) proxyFence();
 #endif

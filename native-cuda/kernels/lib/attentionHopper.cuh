@@ -43,10 +43,16 @@ __device__ __forceinline__ void wgmmaCommit() { asm volatile("wgmma.commit_group
 template <int N> __device__ __forceinline__ void wgmmaWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
-// Keeps the compiler from moving accesses to accumulators across this point.
+// Keeps the compiler from moving accesses to these registers across this point. Needed after a wait (results are read
+// from here on) and before wgmmaFence (a product reads registers that were written before the fence only; arithmetic
+// that the compiler moves past it would race with the tensor cores).
 template <int N> __device__ __forceinline__ void pin(float (&d)[N]) {
 #pragma unroll
   for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int N> __device__ __forceinline__ void pin(u32 (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) asm volatile("" : "+r"(d[i])::"memory");
 }
 
 // Descriptor of a swizzled operand: `leading` and `stride` are byte distances of blocks (see the callers).

@@ -55,10 +55,11 @@ template <int BARRIER> struct Prefill {
   __device__ __forceinline__ u32 valuesFull(u32 stage) const { return keysFull(stage) + STAGES * 16; }
   __device__ __forceinline__ u32 valuesEmpty(u32 stage) const { return keysFull(stage) + STAGES * 24; }
   // One thread, before the CTA meets.
-  __device__ __forceinline__ void initBarriers() {
+  static __device__ __forceinline__ void initBarriers(u32 base) {
     for (u32 i = 0; i < STAGES; i++) {
-      barrierInit(keysFull(i), 1), barrierInit(valuesFull(i), 1);
-      barrierInit(keysEmpty(i), 2), barrierInit(valuesEmpty(i), 2);
+      const u32 first = base + BARRIERS + 8 * i;
+      barrierInit(first, 1), barrierInit(first + STAGES * 8, 2);
+      barrierInit(first + STAGES * 16, 1), barrierInit(first + STAGES * 24, 2);
     }
     barrierInitDone();
   }
@@ -163,6 +164,7 @@ template <int BARRIER> struct Prefill {
       const Item first = readItem(in.meta + shape.items + index * ITEM_WORDS);
       if (thread == 0) *reinterpret_cast<Item *>(words) = first;
       sendQuery(first, group, thread);
+      commitCopies();
     }
     if (group == 1) giveTurn(1); // the first turn is group 0's
     float o[RESULTS], s[SCORES];
@@ -256,6 +258,7 @@ template <int BARRIER> struct Prefill {
           if (partial(tile + 1)) clearValues(item, first + (tile + 1) * KV_TILE, valueStage, group, thread);
           barrierWait(keysFull(stage), parity);
           takeTurn(group);
+          pin(s), pin(o), pin(p);
           wgmmaFence();
           startScores(s, group, stage);
           startResult(o, p, valueStage);
@@ -265,7 +268,7 @@ template <int BARRIER> struct Prefill {
           if (thread == 0) barrierArrive(keysEmpty(stage));
           softmax(tile);
           wgmmaWait<0>();
-          pin(o);
+          pin(o), pin(p);
           if (thread == 0) barrierArrive(valuesEmpty(valueStage));
           pack();
           if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
@@ -279,6 +282,7 @@ template <int BARRIER> struct Prefill {
         prepareNext(more, words, at, group, thread);
         barrierWait(valuesFull(valueStage), valueParity);
         if (partial(0)) clearValues(item, first, valueStage, group, thread);
+        pin(o), pin(p);
         wgmmaFence();
         startResult(o, p, valueStage);
         wgmmaWait<0>();

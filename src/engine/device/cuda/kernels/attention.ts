@@ -27,7 +27,7 @@ import {
   type CudaAttentionVariant,
 } from './attentionVariants.ts';
 
-const UNIT = 16;
+const TILE = 16;
 const GUEST_THREADS = 128;
 const BYTES = 2; // of an element that TMA copies
 
@@ -75,6 +75,12 @@ function cacheMap(view: TensorView, call: AttentionCall, rows: number, blocks: n
     box: [64, rows, blocks],
     swizzle: 128,
   };
+}
+
+/** Boxes of the decode kernels: a tile of 16 tokens, or 8 tokens of one block. */
+function tileMap(view: TensorView, call: AttentionCall): TensorMapSpec {
+  const rows = boxRows(call.pageSize, TILE);
+  return cacheMap(view, call, rows, rows === TILE ? call.headDim / 64 : 1);
 }
 
 /** Rows of the KV cache: P * Hkv * S. */
@@ -146,7 +152,7 @@ function launchOf(
  */
 export function attentionLaunch(call: AttentionCall, target: CudaTarget, merges = false): CudaLaunch {
   check(call);
-  const { meta, q, kCache, vCache, tile, headDim, pageSize } = call;
+  const { meta, q, kCache, vCache, tile, pageSize } = call;
   const variant = chooseAttention(shapeOf(call), target);
   const { source, defines } = variant;
   const plan = planArgs(call, [tile]);
@@ -160,8 +166,7 @@ export function attentionLaunch(call: AttentionCall, target: CudaTarget, merges 
     return launchOf(call, target, variant, args);
   }
   if (source === 'attention_decode') {
-    const box = boxRows(pageSize, UNIT);
-    const maps = [kCache, vCache].map((view) => ({ map: cacheMap(view, call, box, headDim / 64) }));
+    const maps = [kCache, vCache].map((view) => ({ map: tileMap(view, call) }));
     const end = { u32: kvRows(call) };
     const args = [...first, ...(defines.TMA ? maps : cache), ...outputArgs(call), counters(call, merges)];
     return launchOf(call, target, variant, [...args, ...plan, end]);
@@ -177,16 +182,15 @@ export function mixedLaunch(call: AttentionCall, target: CudaTarget): CudaLaunch
   check(call);
   const variant = chooseMixed(shapeOf(call), target);
   if (!variant) return undefined;
-  const { meta, q, kCache, vCache, pageSize, headDim } = call;
+  const { meta, q, kCache, vCache, pageSize } = call;
   const box = boxRows(pageSize, Number(variant.defines.KV_TILE));
-  const unit = boxRows(pageSize, UNIT);
   return launchOf(call, target, variant, [
     { pointer: meta },
     { pointer: q },
     { map: cacheMap(kCache, call, box, 1) },
     { map: cacheMap(vCache, call, box, 1) },
-    { map: cacheMap(kCache, call, unit, headDim / 64) },
-    { map: cacheMap(vCache, call, unit, headDim / 64) },
+    { map: tileMap(kCache, call) },
+    { map: tileMap(vCache, call) },
     ...outputArgs(call),
     counters(call, true),
     ...planArgs(call, [128, 16]),

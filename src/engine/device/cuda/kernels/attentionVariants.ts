@@ -28,7 +28,7 @@ export interface CudaAttentionVariant {
 }
 
 const MAX_HEAD_DIM = 256;
-const UNIT = 16; // KV tokens of a unit
+const TILE = 16; // KV tokens of a tile of mma.sync
 const ALIGNMENT = 1024; // of swizzled tiles; dynamic shared memory itself promises less
 const TMA_HEAD_DIMS = [64, 128, 256];
 /** Shared memory of a guest CTA: what the product with room for one leaves (gemm/hopper/variant.ts). */
@@ -60,6 +60,7 @@ function sixteenBit({ qType, kvType, headDim }: Omit<CudaAttentionShape, 'tile'>
 
 export interface DecodeConstants {
   warps: number;
+  tiles: number; // of 16 KV tokens in a unit
   depth: number; // units of K and V that a warp keeps on their way
   rows: 8 | 16; // rows that a walk over the KV range computes
   combine: number; // rows that are combined at a time
@@ -68,11 +69,14 @@ export interface DecodeConstants {
 const blocksOf = (headDim: number): number => Math.ceil(headDim / 64);
 
 /** Bytes of a unit of K and V together. */
-const unitBytes = (headDim: number): number => 2 * UNIT * blocksOf(headDim) * 128;
+const unitBytes = (headDim: number, tiles: number): number => 2 * tiles * TILE * blocksOf(headDim) * 128;
 
 /** Shared memory of the decode part: Decode<...>::BYTES. */
-export function decodeBytes(headDim: number, { warps, depth, rows, combine }: DecodeConstants): number {
-  const ring = warps * depth * unitBytes(headDim);
+export function decodeBytes(
+  headDim: number,
+  { warps, tiles, depth, rows, combine }: DecodeConstants,
+): number {
+  const ring = warps * depth * unitBytes(headDim, tiles);
   const queries = 2 * rows * (Math.ceil(headDim / 16) * 32 + 16);
   const combined = warps * combine * (headDim + 4) * 4;
   const stats = warps * rows * 8;
@@ -87,11 +91,30 @@ export function decodeConstants(
   fixed: Omit<DecodeConstants, 'depth'>,
 ): DecodeConstants {
   const rest = decodeBytes(headDim, { ...fixed, depth: 0 });
-  const room = Math.floor((bytes - rest) / (fixed.warps * (unitBytes(headDim) + 16)));
+  const room = Math.floor((bytes - rest) / (fixed.warps * (unitBytes(headDim, fixed.tiles) + 16)));
   if (room < 1 && fixed.warps > 1) {
     return decodeConstants(headDim, bytes, { ...fixed, warps: Math.floor(fixed.warps / 2) });
   }
   return { ...fixed, depth: Math.max(1, Math.min(6, room)) };
+}
+
+/**
+ * Warps of a decode CTA. Measured on an H100 (256 requests of 1024-2048 tokens, 32/8 heads of 128), share of the read
+ * bandwidth with 132 and with 32 CTAs, by warps x tiles x depth: 8x1x2 95 %, 64 %; 12x1x2 94, 72; 8x2x1 96, 75;
+ * 12x2x1 95, 82; guest on all 132: 2x1x1 71, 3x1x1 82, 4x1x1 83 (but 36 KiB).
+ */
+function decodeTeam(
+  headDim: number,
+  group: number,
+  guest: boolean,
+  hopper: boolean,
+): Omit<DecodeConstants, 'depth'> {
+  // More than 8 rows come from large groups, or from several tokens of a request: then 8 rows are walked twice.
+  const rows = !guest && group > 8 ? 16 : 8;
+  if (guest) return { warps: 3, tiles: headDim > 128 ? 1 : 2, rows, combine: 1 };
+  if (headDim > 128) return { warps: hopper ? 8 : 4, tiles: 1, rows, combine: 2 };
+  if (!hopper) return { warps: 8, tiles: 1, rows: 16, combine: 4 };
+  return { warps: rows === 16 ? 8 : 12, tiles: 2, rows, combine: 4 };
 }
 
 /** Shared memory of the prefill part: Prefill<...>::BYTES. */
@@ -109,6 +132,7 @@ export function kvTile(headDim: number): number {
 export function decodeDefines(constants: DecodeConstants): Record<string, number> {
   return {
     DECODE_WARPS: constants.warps,
+    DECODE_TILES: constants.tiles,
     DECODE_DEPTH: constants.depth,
     DECODE_ROWS: constants.rows,
     DECODE_COMBINE: constants.combine,
@@ -126,12 +150,8 @@ export function chooseAttention(shape: CudaAttentionShape, target: CudaTarget): 
   const hopper = hopperFits(shape, target);
   if (tile === 16) {
     const guest = threads !== undefined && threads <= 128;
-    // Rows beyond the group are those of further tokens of a request: a second walk serves them on a guest.
-    const rows = guest || (group <= 8 && headDim > 128) ? 8 : 16;
-    const warps = guest ? 3 : 8;
     const bytes = guest ? GUEST_BYTES - ALIGNMENT : room - ALIGNMENT;
-    const wanted = { warps: !guest && headDim > 128 ? 4 : warps, rows, combine: guest ? 1 : 4 } as const;
-    const constants = decodeConstants(headDim, bytes, wanted);
+    const constants = decodeConstants(headDim, bytes, decodeTeam(headDim, group, guest, hopper));
     return {
       source: 'attention_decode',
       defines: {
@@ -175,7 +195,7 @@ export function chooseMixed(
   const tileTokens = kvTile(headDim);
   const prefill = prefillBytes(headDim, tileTokens, 2);
   const bytes = target.cuda.sharedBytesPerCta - 2 * ALIGNMENT - prefill;
-  const constants = decodeConstants(headDim, bytes, { warps: 3, rows: 8, combine: 2 });
+  const constants = decodeConstants(headDim, bytes, { warps: 3, tiles: 2, rows: 8, combine: 2 });
   const decode = Math.ceil(decodeBytes(headDim, constants) / ALIGNMENT) * ALIGNMENT;
   return {
     source: 'attention_mixed',
@@ -183,6 +203,7 @@ export function chooseMixed(
       HEAD_DIM: headDim,
       KV_TILE: tileTokens,
       STAGES: 2,
+      DECODE_TILES: constants.tiles,
       DECODE_DEPTH: constants.depth,
       DECODE_COMBINE: constants.combine,
     },
