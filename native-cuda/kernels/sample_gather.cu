@@ -97,7 +97,6 @@ sample_gather(const u32 *meta, const float *logits, u32 *scratch, u32 vocab, u32
   __shared__ u16 found[MOST_ROWS];
   __shared__ u8 filtered[MOST_ROWS];
   const u32 rows = min(meta[logitRows], capacity);
-  letNextStart();
   for (u32 firstRow = 0; firstRow < rows || firstRow == 0; firstRow += MOST_ROWS) {
     // The rows that this stage is for, in order, so that all CTAs have the same list.
     const u32 count = min(rows - firstRow, u32(MOST_ROWS));
@@ -114,7 +113,10 @@ sample_gather(const u32 *meta, const float *logits, u32 *scratch, u32 vocab, u32
       if (threadIdx.x == 0) listed = length;
     }
     __syncthreads();
-    if (firstRow == 0) waitForEarlier();
+    if (firstRow == 0) {
+      waitForEarlier();
+      letNextStart();
+    }
     const u32 parts = listed > 0 ? max(1u, min(chunks, gridDim.x / listed)) : 1; // CTAs of a row
     for (u32 unit = blockIdx.x; unit < listed * parts; unit += gridDim.x) {
       const u32 index = firstRow + found[unit / parts];
