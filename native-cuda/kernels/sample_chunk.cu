@@ -108,10 +108,48 @@ __device__ __forceinline__ u64 drawChunk(const float (&values)[QUADS][4], const 
   return bestOf(most, token);
 }
 
+// What the next stage needs to know how far top-k and top-p go in this chunk.
+__device__ __forceinline__ void tellCandidates(const Candidates &candidates, u32 chunk, const SampleRow &row, float score,
+                                               const float (&values)[QUADS][4], u32 first,
+                                               u32 (&steps)[SAMPLE_WARPS][MASS_STEPS]) {
+  if (threadIdx.x == 0 && chunk == 0) *candidates.count() = 0;
+  const u32 warp = threadIdx.x / 32;
+  if (row.topK > 0) {
+    const u64 largest = warpBest(threadBest(values, first));
+    if (threadIdx.x % 32 == 0) candidates.largest()[chunk * GROUPS + warp] = scoreOf(largest);
+    return;
+  }
+  u32 masses[QUADS * 4];
+#pragma unroll
+  for (int i = 0; i < QUADS * 4; i++) {
+    const float distance = fminf(fmaxf((score - values[i / 4][i % 4]) * row.inverse, 0.0f), 100.0f);
+    masses[i] = u32(__expf(-distance) * float(1 << MASS_BITS));
+  }
+  float share = float(1 << MASS_BITS);
+#pragma unroll
+  for (int step = 0; step < MASS_STEPS; step++) {
+    share *= 0.36787944f; // e^-1
+    const u32 least = u32(share) + 2; // a little nearer than it says: a bound from below
+    u32 sum = 0;
+#pragma unroll
+    for (int i = 0; i < QUADS * 4; i++) sum += masses[i] >= least ? masses[i] : 0;
+    sum = __reduce_add_sync(0xffffffffu, sum);
+    if (threadIdx.x % 32 == 0) steps[warp][step] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x < MASS_STEPS) {
+    u32 sum = 0;
+#pragma unroll
+    for (int i = 0; i < SAMPLE_WARPS; i++) sum += steps[i][threadIdx.x];
+    candidates.masses(chunk)[threadIdx.x] = sum;
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS, 4)
 sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks, u32 capacity, u32 sampling,
              u32 adjust, u32 top, u32 savedAt, u32 logitRows, u32 candidatesAt, u32 candidateCapacity) {
   __shared__ u64 shared[SAMPLE_WARPS];
+  __shared__ u32 steps[SAMPLE_WARPS][MASS_STEPS];
   const u32 units = min(meta[logitRows], capacity) * chunks;
   waitForEarlier();
   letNextStart();
@@ -179,10 +217,7 @@ sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks
       if (threadIdx.x == 0) partial[PARTIAL_MASS] = __float_as_uint(none ? 0.0f : mass);
       if (candidateCapacity > 0) {
         const Candidates candidates = candidatesOf(scratch, candidatesAt, rowIndex, chunks, candidateCapacity);
-        const u32 chunk = unit - rowIndex * chunks;
-        const u64 largest = warpBest(threadBest(values, first));
-        if (threadIdx.x % 32 == 0) candidates.largest()[chunk * GROUPS + threadIdx.x / 32] = scoreOf(largest);
-        if (threadIdx.x == 0 && chunk == 0) *candidates.count() = 0;
+        tellCandidates(candidates, unit - rowIndex * chunks, row, score, values, first, steps);
       }
     }
     if (threadIdx.x == 0) {

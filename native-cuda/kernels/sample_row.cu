@@ -143,7 +143,8 @@ __device__ u32 drawFiltered(const float *logits, u32 vocab, RowMemory &memory, c
     length = takeCandidates(candidates, partials, memory, scale, &total);
     complete = length <= candidates.capacity;
   }
-  if (!complete) {
+  // What is left by top-p alone is known to be too much for the list: no use in gathering it again.
+  if (!complete && (useTopK || length == ~0u)) {
     const u32 topKBin = useTopK ? topKBinOf(logits, vocab, memory, scale, row.topK) : 0;
     const u32 lastBin = lastBinOf(row, topKBin, sums.mass, vocab);
     length = gather(logits, vocab, memory, scale, everything(vocab), lastBin, &total);

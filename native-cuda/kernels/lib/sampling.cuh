@@ -28,18 +28,23 @@ enum PartialWord {
 #define PARTIAL_WORDS 8
 #define TOP_WORDS 40 // per chunk: 20 tokens, 20 raw logits, best first
 
-// A row's candidates of top-k, top-p and min-p: their number, the largest logit of each of GROUPS parts of every chunk
-// (top-k looks at them to know how far to go), then a key and a token for each of `capacity` candidates.
+// A row's candidates of top-k, top-p and min-p. In order: their number; the largest logit of each of GROUPS parts of
+// every chunk (top-k looks at them to know how far to go); of every chunk the mass of its tokens that lie less than
+// 1, 2, ... MASS_STEPS below its largest, in units of 2^-MASS_BITS of the largest one's (for top-p); then a key and a
+// token for each of `capacity` candidates.
 #define GROUPS 8
+#define MASS_STEPS 12
+#define MASS_BITS 18
 struct Candidates {
   u32 *words;
   u32 chunks, capacity;
   __device__ __forceinline__ u32 *count() const { return words; }
   __device__ __forceinline__ float *largest() const { return reinterpret_cast<float *>(words + 1); }
-  __device__ __forceinline__ u32 *entry(u32 i) const { return words + 1 + chunks * GROUPS + 2 * i; }
+  __device__ __forceinline__ u32 *masses(u32 chunk) const { return words + 1 + chunks * GROUPS + chunk * MASS_STEPS; }
+  __device__ __forceinline__ u32 *entry(u32 i) const { return words + 1 + chunks * (GROUPS + MASS_STEPS) + 2 * i; }
 };
 __device__ __forceinline__ Candidates candidatesOf(u32 *scratch, u32 at, u32 row, u32 chunks, u32 capacity) {
-  return {scratch + at + u64(row) * (1 + chunks * GROUPS + 2 * capacity), chunks, capacity};
+  return {scratch + at + u64(row) * (1 + chunks * (GROUPS + MASS_STEPS) + 2 * capacity), chunks, capacity};
 }
 
 // What the first stage found of a row: its largest adjusted logit and the sum of exp((logit - largest) / temperature).

@@ -16,13 +16,13 @@ const CHUNK = 4096;
 const PARTIAL_WORDS = 8;
 const TOP_WORDS = 40;
 const ROW_THREADS = 512;
-/** Largest logits that a chunk tells of its parts, and candidates of a row, for rows with thresholds. */
-const GROUPS = 8;
+/** What a chunk tells of its largest logits and of its masses, and candidates of a row, for rows with thresholds. */
+const CHUNK_BOUNDS = 8 + 12;
 const MOST_CANDIDATES = 512;
 
 /** Candidates of a row that fit into what the chunks leave of the scratch; without any, rows are read again. */
 export function candidateCapacity(scratchWordsOfRow: number, chunks: number): number {
-  const words = scratchWordsOfRow - chunks * (PARTIAL_WORDS + TOP_WORDS) - 1 - chunks * GROUPS;
+  const words = scratchWordsOfRow - chunks * (PARTIAL_WORDS + TOP_WORDS) - 1 - chunks * CHUNK_BOUNDS;
   return Math.max(0, Math.min(MOST_CANDIDATES, Math.floor(words / 2)));
 }
 
