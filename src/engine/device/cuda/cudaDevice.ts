@@ -269,6 +269,8 @@ export class CudaDevice implements Device {
   destroy(): void {
     if (this.#lostReason !== undefined) return;
     this.#lose('destroyed');
+    this.#buffers.clear();
+    this.allocatedBytes = 0;
     this.#native.destroy();
   }
 
