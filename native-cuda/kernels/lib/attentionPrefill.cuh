@@ -143,10 +143,11 @@ template <int BARRIER> struct Prefill {
   // V rows outside of the item (their weights are zero) must not be NaN. Every consumer clears all of them, so that none
   // waits for the other.
   __device__ __forceinline__ void clearValues(const Item &item, u32 token, u32 stage, u32 group, u32 thread) {
-    for (u32 i = thread; i < KV_TILE * BLOCKS * 8; i += 128) {
-      const u32 r = i % KV_TILE, piece = i / KV_TILE;
-      if (token + r < item.kvStart || token + r >= item.kvEnd)
-        storeShared16(base + VALUES + stage * TILE + piece / 8 * BLOCK + r * 128 + piece % 8 * 16, 0);
+    static_assert(KV_TILE <= 128, "a thread clears one row at most");
+    const u32 at = token + thread;
+    if (thread < KV_TILE && (at < item.kvStart || at >= item.kvEnd)) {
+      for (u32 piece = 0; piece < BLOCKS * 8; piece++)
+        storeShared16(base + VALUES + stage * TILE + piece / 8 * BLOCK + thread * 128 + piece % 8 * 16, 0);
     }
     proxyFence();
     barrierSync(BARRIER + group, 128);
