@@ -202,6 +202,11 @@ Napi::Value Device::loadKernel(const Napi::CallbackInfo &info) {
       driver().cuModuleUnload(kernel.module);
       throwCuda(found, "cuModuleGetFunction(", __FILE__, __LINE__);
     }
+    // An SM that runs one kernel takes in CTAs of another only where the split of L1 and shared memory is the same for
+    // both: with the driver's own choice (as little shared memory as the kernel needs) a guest would wait for its host to
+    // end, and a launch that may start early would not.
+    CHECK(driver().cuFuncSetAttribute(kernel.function, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                                      CU_SHAREDMEM_CARVEOUT_MAX_SHARED));
     int registers, local;
     CHECK(driver().cuFuncGetAttribute(&registers, CU_FUNC_ATTRIBUTE_NUM_REGS, kernel.function));
     CHECK(driver().cuFuncGetAttribute(&local, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, kernel.function));

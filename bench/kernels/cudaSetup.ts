@@ -1,10 +1,7 @@
 /** What benches of the cuda device share: calls of products over weights that do not fit the cache, and fair timing. */
 import type { CompiledProgram, TensorView } from '../../src/engine/device.ts';
-import {
-  createCudaDevice,
-  findCudaDevices,
-  type CudaDevice,
-} from '../../src/engine/device/cuda/cudaDevice.ts';
+import type { CudaDevice } from '../../src/engine/device/cuda/cudaDevice.ts';
+import { createCudaDevice, findCudaDevices } from '../../src/engine/device/cuda/openCuda.ts';
 import type { CudaLaunch } from '../../src/engine/device/cuda/launch.ts';
 import type { GemmCall } from '../../src/engine/kernels/calls.ts';
 import { stepMetaLayout, writeCounts } from '../../src/engine/plan/stepMeta.ts';

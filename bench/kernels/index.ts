@@ -4,7 +4,7 @@
  */
 import type { Device } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
-import { createCudaDevice, findCudaDevices } from '../../src/engine/device/cuda/cudaDevice.ts';
+import { createCudaDevice, findCudaDevices } from '../../src/engine/device/cuda/openCuda.ts';
 import { findNodeAdapters, nodeGpu } from '../../src/engine/device/webgpu/gpu.node.ts';
 import { createWebgpuDevice } from '../../src/engine/device/webgpu/webgpuDevice.ts';
 import { flatCalls, type KernelCall } from '../../src/engine/kernels/calls.ts';

@@ -13,8 +13,8 @@ embed(const u32 *meta, const stored<TABLE> *table, const u32 *sampled, float *ou
   Rows rows = rowsOf(meta, range, capacity);
   u32 perRow = columns / W;
   u32 end = rows.end * perRow;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 item = rows.first * perRow + blockIdx.x * blockDim.x + threadIdx.x; item < end;
        item += gridDim.x * blockDim.x) {
     u32 token = item / perRow;

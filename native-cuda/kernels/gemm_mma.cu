@@ -39,8 +39,8 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
 
 #if GROUPED
   const Rows rows = {0, 0};
-  letNextStart();
   waitForEarlier();
+  letNextStart();
 #else
   const Rows rows = rowsOf(meta, range, capacity);
 #endif
@@ -104,8 +104,8 @@ gemm_mma(const u32 *meta, const stored<IN> *a, const stored<IN> *w, const float 
   // Weights of the first steps may come before earlier launches are done; a short K ends this early.
   const u32 ahead = loadUnit < units ? min(steps, u32(STAGES - 1)) : 0;
   for (u32 stage = 0; stage < ahead; stage++) copyW(stage, stage);
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 stage = 0; stage < STAGES - 1; stage++) {
     if (stage < ahead) {
       copyA(stage, stage);

@@ -32,8 +32,8 @@ gemm_simt(const u32 *meta, const stored<A> *a, const stored<W> *w, const float *
   __shared__ float aTile[BK][BM + 4], wTile[BK][BN + 4];
   const GemmShape shape = {n, k, capacity, range, ldc, outColumn, experts, expertFirst, topK, gatherToken};
   const u32 threadRow = threadIdx.x / 16, threadColumn = threadIdx.x % 16;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   const Rows rows = GROUPED ? Rows{0, 0} : rowsOf(meta, range, capacity);
   const u32 rowTiles = countRowTiles(shape, rows, expertStart, before);
   const u32 units = rowTiles * columnTiles(shape);

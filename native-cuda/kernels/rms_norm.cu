@@ -22,8 +22,8 @@ rms_norm(const u32 *meta, float *x, const float *weight, stored<OUT> *out, const
     u32 column = (i * TPR + lane) * W;
     if (column < columns) loadFloats<F32>(weight + column, scales[i]);
   }
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 base = rows.first + blockIdx.x * teams; base < rows.end; base += gridDim.x * teams) {
     const u32 row = base + team;
     const bool there = row < rows.end;

@@ -44,8 +44,8 @@ rope_append(const u32 *meta, const stored<IN> *qkv, const float *table, stored<Q
     }
     if (there && !isQ) slot = meta[kvSlots + token];
     if (!waited) {
-      letNextStart();
       waitForEarlier();
+      letNextStart();
       waited = true;
     }
     float values[VALUES][2][W];

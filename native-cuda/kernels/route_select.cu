@@ -16,8 +16,8 @@ route_select(const u32 *meta, const float *logits, float *weights, u32 *choices,
   const u32 ALL = 0xffffffffu;
   const u32 lane = threadIdx.x % 32;
   Rows rows = rowsOf(meta, range, capacity);
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   const u32 warps = gridDim.x * (blockDim.x / 32);
   for (u32 token = rows.first + (blockIdx.x * blockDim.x + threadIdx.x) / 32; token < rows.end; token += warps) {
     const float *row = logits + u64(token) * experts;

@@ -17,8 +17,8 @@ route_sort(const u32 *meta, const u32 *choices, u32 *slotSource, u32 *expertStar
   const u32 length = ((endSlot - firstSlot + WARPS - 1) / WARPS + 31) / 32 * 32;
   const u32 first = min(endSlot, firstSlot + warp * length);
   const u32 end = min(endSlot, first + length);
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 expert = blockIdx.x; expert < experts; expert += gridDim.x) {
     u32 lower = 0, equal = 0;
 #pragma unroll 4

@@ -113,8 +113,8 @@ sample_chunk(const u32 *meta, float *logits, u32 *scratch, u32 vocab, u32 chunks
              u32 adjust, u32 top, u32 savedAt, u32 logitRows, u32 candidatesAt, u32 candidateCapacity) {
   __shared__ u64 shared[SAMPLE_WARPS];
   const u32 units = min(meta[logitRows], capacity) * chunks;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const u32 rowIndex = unit / chunks;
     const u32 first = (unit - rowIndex * chunks) * CHUNK;

@@ -208,8 +208,8 @@ sample_row(const u32 *meta, const float *allLogits, const u32 *scratch, u32 *sam
            u32 candidatesAt, u32 candidateCapacity) {
   __shared__ RowMemory memory;
   const u32 rows = min(meta[logitRows], capacity);
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 index = blockIdx.x; index < rows; index += gridDim.x) {
     const SampleRow row = sampleRow(meta, sampling + index * SAMPLE_WORDS, vocab);
     const float *logits = allLogits + u64(index) * vocab;

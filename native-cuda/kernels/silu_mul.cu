@@ -11,8 +11,8 @@ silu_mul(const u32 *meta, const stored<IN> *gateUp, stored<OUT> *out, u32 column
   u32 perRow = columns / W;
   u32 first = (tokens.first - before) * rowsPerToken * perRow;
   u32 end = min((tokens.end - before) * rowsPerToken, capacity) * perRow;
-  letNextStart();
   waitForEarlier();
+  letNextStart();
   for (u32 item = first + blockIdx.x * blockDim.x + threadIdx.x; item < end; item += gridDim.x * blockDim.x) {
     u32 row = item / perRow;
     u32 column = (item - row * perRow) * W;

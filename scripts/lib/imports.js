@@ -58,7 +58,8 @@ export const rules = [
     say: 'worker imports only worker, protocol and engine',
   },
   {
-    from: /^src\/engine\/(.*\/)?(\w*Node|[\w.]*\.node)\.ts$/,
+    // The cuda device is an addon: there is nothing of it in a browser.
+    from: /^src\/engine\/(device\/cuda\/.*|(.*\/)?(\w*Node|[\w.]*\.node)\.ts$)/,
     to: /^src\/(engine\/|protocol\.ts$)/,
     node: true,
     say: 'engine imports only engine and types of protocol',

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DeviceLostError, tensor, type DeviceBuffer } from '../../src/engine/device.ts';
-import { CudaDevice, cudaTarget } from '../../src/engine/device/cuda/cudaDevice.ts';
+import { CudaDevice } from '../../src/engine/device/cuda/cudaDevice.ts';
 import { clear } from '../../src/engine/device/cuda/kernels/clear.ts';
 import type { CudaLaunch, CudaRegistry } from '../../src/engine/device/cuda/launch.ts';
 import { ModuleStore } from '../../src/engine/device/cuda/modules.ts';
@@ -20,6 +20,7 @@ import {
   type NativeProgram,
 } from '../../src/engine/device/cuda/native.ts';
 import type { ClearCall, JoinedCall } from '../../src/engine/kernels/calls.ts';
+import { cudaTarget } from '../../src/engine/device/cuda/target.ts';
 import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 
 const INFO: NativeDeviceInfo = {

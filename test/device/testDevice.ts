@@ -4,7 +4,7 @@
  */
 import type { TestContext } from 'vitest';
 import type { Device } from '../../src/engine/device.ts';
-import { createCudaDevice } from '../../src/engine/device/cuda/cudaDevice.ts';
+import { createCudaDevice } from '../../src/engine/device/cuda/openCuda.ts';
 import { CUDA_KERNELS } from '../../src/engine/device/cuda/kernels/index.ts';
 import type { CudaRegistry } from '../../src/engine/device/cuda/launch.ts';
 import { findNodeAdapters } from '../../src/engine/device/webgpu/gpu.node.ts';

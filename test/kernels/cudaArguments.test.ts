@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { tensor, type DType, type TensorView } from '../../src/engine/device.ts';
-import { cudaTarget } from '../../src/engine/device/cuda/cudaDevice.ts';
+import { cudaTarget } from '../../src/engine/device/cuda/target.ts';
 import { CUDA_KERNELS } from '../../src/engine/device/cuda/kernels/index.ts';
 import type { CudaArgument, CudaKernel, CudaLaunch } from '../../src/engine/device/cuda/launch.ts';
 import { kernelSources } from '../../src/engine/device/cuda/modules.ts';

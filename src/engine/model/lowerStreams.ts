@@ -89,6 +89,9 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
         awaited: false,
       };
     }
+    if (each.operation.endsWith('_attention')) {
+      return { stream: 0, workgroups: each.share < workgroups ? each.share : undefined, awaited: false };
+    }
     const product = PRODUCTS.includes(each.operation);
     if (colocated) return { stream: 0, residency: product ? 'host' : undefined, awaited: false };
     // Beside attention a product keeps to its share; alone it has everything.

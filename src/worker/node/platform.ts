@@ -1,7 +1,7 @@
 /** The engine's host in Node. */
 import { readFile } from 'node:fs/promises';
 import { findNodeAdapters } from '../../engine/device/webgpu/gpu.node.ts';
-import { findCudaDevices } from '../../engine/device/cuda/cudaDevice.ts';
+import { findCudaDevices } from '../../engine/device/cuda/openCuda.ts';
 import { listModules } from '../../engine/device/cuda/listModules.ts';
 import { openModelDirectory } from '../../engine/model/modelFilesNode.ts';
 import { openModelUrl } from '../../engine/model/modelFilesWeb.ts';

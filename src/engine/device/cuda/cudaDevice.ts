@@ -18,7 +18,6 @@ import type {
 import { DeviceLostError } from '../../device.ts';
 import type { ProgramCall } from '../../kernels/calls.ts';
 import { checkRange } from '../checks.ts';
-import { loadAddon, nativeFolder } from './addon.ts';
 import {
   launchSteps,
   programLaunches,
@@ -28,11 +27,11 @@ import {
   type NativeList,
 } from './compileProgram.ts';
 import type { GemmPolicy } from './gemm/registry.ts';
-import { CUDA_KERNELS } from './kernels/index.ts';
 import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
-import { kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
+import { moduleName, type ModuleOrigin, type ModuleStore } from './modules.ts';
 import type { NativeAddon, NativeDevice, NativeDeviceInfo, NativeProgram } from './native.ts';
 import { CODE, RECORD } from './native.ts';
+import { cudaTarget } from './target.ts';
 
 export interface CudaDeviceOptions {
   ordinal?: number;
@@ -67,81 +66,6 @@ interface CudaProgram extends CompiledProgram {
 const SMALL_WRITE = 1 << 18;
 const COLLECTED_BYTES = 4 << 20;
 const MOST_RECORDS = 1024;
-
-/** @throws Error when there is no such GPU, or the addon is missing. */
-export async function createCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
-  const addon = loadAddon();
-  const { devices, problem, nvrtc } = addon.probe();
-  const ordinal = options.ordinal ?? 0;
-  const info = devices.find((device) => device.ordinal === ordinal);
-  if (!info) {
-    const which = devices.length > 0 ? `GPU ${ordinal} of ${devices.length}` : 'no NVIDIA GPU';
-    throw new Error(`cuda: ${which}${problem ? ` (${problem})` : ''}`);
-  }
-  if (info.computeCapability < 80) {
-    throw new Error(
-      `cuda: ${info.name} has compute capability ${info.computeCapability / 10}, expected 8.0 or newer; use --device webgpu`,
-    );
-  }
-  const registry = options.registry ?? CUDA_KERNELS;
-  const modules = new ModuleStore({
-    addon,
-    sources: kernelSources(`${nativeFolder()}/kernels`),
-    computeCapability: info.computeCapability,
-    versions: `nvrtc ${nvrtc ?? 'none'}`,
-    jit: process.env.NANOFLOW_CUDA_JIT !== 'off',
-    onLog: options.onLog ?? ((line) => process.stderr.write(`${line}\n`)),
-  });
-  return new CudaDevice(addon, info, registry, modules, options);
-}
-
-/** The GPUs of this machine, each with a way to open it; `problem` says why there are none. */
-export function findCudaDevices(): {
-  devices: { name: string; open: () => Promise<CudaDevice> }[];
-  problem?: string;
-} {
-  try {
-    const { devices, problem } = loadAddon().probe();
-    return {
-      devices: devices.map(({ name, ordinal }) => ({ name, open: () => createCudaDevice({ ordinal }) })),
-      problem,
-    };
-  } catch (error) {
-    return { devices: [], problem: (error as Error).message };
-  }
-}
-
-export function cudaTarget(
-  info: NativeDeviceInfo,
-  family?: CudaTarget['cuda']['family'],
-  cublasLt?: number,
-): CudaTarget {
-  return {
-    kind: 'cuda',
-    name: info.name,
-    vendor: 'nvidia',
-    software: false,
-    features: { f16: true, subgroups: true, subgroupMatrix: true, timestamps: true },
-    subgroupSize: { min: 32, max: 32 },
-    limits: {
-      maxStorageBuffers: 64,
-      maxBindingBytes: info.memoryBytes,
-      maxBufferBytes: info.memoryBytes,
-      maxWorkgroupBytes: info.sharedBytesPerCta,
-      maxInvocations: 1024,
-      maxWorkgroups: 2 ** 31 - 1,
-    },
-    defaultWorkgroups: info.multiprocessors,
-    cuda: {
-      cublasLt,
-      computeCapability: info.computeCapability,
-      family: family ?? (info.computeCapability === 90 ? 'hopper' : 'portable'),
-      multiprocessors: info.multiprocessors,
-      sharedBytesPerCta: info.sharedBytesPerCta,
-      l2Bytes: info.l2Bytes,
-    },
-  };
-}
 
 /** The entry point has the name of the file. */
 function entryOf({ source }: CudaLaunch): string {

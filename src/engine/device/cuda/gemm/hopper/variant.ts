@@ -30,7 +30,7 @@ export function clusterOf({ clusterW, clusterT }: HopperVariant): number {
 
 /** Threads of a CTA: where registers move between warpgroups, loading takes a whole one. */
 export function threadsOf({ groups, resident }: HopperVariant): number {
-  return groups * 128 + (resident === 1 ? 128 : 32);
+  return groups * 128 + (resident === 1 && groups > 1 ? 128 : 32);
 }
 
 /** Dynamic shared memory: alignment, ring, where 16-bit results are turned, barriers, a word for each group. */
@@ -57,35 +57,40 @@ const alone = { clusterW: 1, clusterT: 1 } as const;
 /** Two CTAs with different tokens share weights; with different weights, tokens. */
 const sharedWeights = { clusterW: 1, clusterT: 2 } as const;
 const sharedTokens = { clusterW: 2, clusterT: 1 } as const;
-const half = { ...alone, groups: 1, blocks: 1, resident: 2 } as const;
+/** 64 weight rows and as many stages as there is room for: most bytes under way, most tiles. */
+const deep = { ...alone, groups: 1, blocks: 1, resident: 1 } as const;
 const small = { ...alone, groups: 2, blocks: 1, resident: 2 } as const;
 const middle = { groups: 2, blocks: 1, resident: 1 } as const;
+const wide = { groups: 3, blocks: 1, resident: 1 } as const;
 const large = { groups: 2, blocks: 2, resident: 1 } as const;
 
-/** Few rows: the time is that of reading the weights. */
-export const FEW_VARIANTS: readonly HopperVariant[] = [
-  { ...half, tokens: 8, stages: 10 },
+/** Those that the chooser weighs; of equals the first is taken. */
+export const PLAIN_VARIANTS: readonly HopperVariant[] = [
+  { ...deep, tokens: 8, stages: 20 },
   { ...small, tokens: 8, stages: 6 },
-  { ...half, tokens: 16, stages: 10 },
+  { ...deep, tokens: 16, stages: 19 },
   { ...small, tokens: 16, stages: 5 },
-  { ...half, tokens: 32, stages: 8 },
+  { ...deep, tokens: 32, stages: 16 },
   { ...small, tokens: 32, stages: 5 },
-  { ...half, tokens: 64, stages: 6 },
-  { ...small, tokens: 64, stages: 4 },
-];
-
-/** Of equals the first is taken. */
-export const MANY_VARIANTS: readonly HopperVariant[] = [
+  { ...deep, tokens: 64, stages: 12 },
+  { ...middle, ...alone, tokens: 64, stages: 8 },
   { ...large, ...sharedWeights, tokens: 128, stages: 4 },
   { ...large, ...alone, tokens: 128, stages: 4 },
   { ...middle, ...sharedTokens, tokens: 256, stages: 4 },
-  { ...middle, ...alone, tokens: 256, stages: 4 },
-  { ...middle, ...sharedTokens, tokens: 192, stages: 5 },
+  { ...wide, ...alone, tokens: 192, stages: 4 },
+  { ...wide, ...sharedTokens, tokens: 192, stages: 4 },
   { ...middle, ...alone, tokens: 192, stages: 5 },
+  { ...middle, ...sharedTokens, tokens: 192, stages: 5 },
+  { ...wide, ...sharedWeights, tokens: 128, stages: 5 },
+  { ...wide, ...alone, tokens: 128, stages: 5 },
   { ...middle, ...sharedWeights, tokens: 128, stages: 6 },
   { ...middle, ...alone, tokens: 128, stages: 6 },
+  { ...wide, ...alone, tokens: 96, stages: 5 },
+  { ...middle, ...sharedWeights, tokens: 96, stages: 7 },
   { ...middle, ...alone, tokens: 96, stages: 7 },
-  { ...middle, ...alone, tokens: 64, stages: 8 },
+  { ...deep, tokens: 192, stages: 6 },
+  { ...deep, tokens: 128, stages: 8 },
+  { ...deep, tokens: 96, stages: 9 },
 ];
 
 /**
@@ -97,4 +102,4 @@ export const GUEST_VARIANTS: readonly HopperVariant[] = [
   { ...large, ...sharedWeights, tokens: 128, stages: 4, guest: true },
 ];
 
-export const ALL_VARIANTS: readonly HopperVariant[] = [...FEW_VARIANTS, ...MANY_VARIANTS, ...GUEST_VARIANTS];
+export const ALL_VARIANTS: readonly HopperVariant[] = [...PLAIN_VARIANTS, ...GUEST_VARIANTS];
