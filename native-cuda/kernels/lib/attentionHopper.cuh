@@ -1,4 +1,4 @@
-// Hopper idioms of the attention kernels: mbarriers, TMA copies, wgmma. 128-byte swizzle everywhere: the 16-byte piece c
+// Hopper idioms of the attention kernels: mbarriers, TMA copies, operands of wgmma. 128-byte swizzle everywhere: the 16-byte piece c
 // of a 128-byte row r lies at c ^ (r % 8), blocks of 8 rows are 1024 bytes.
 #pragma once
 #include "attention.cuh"
@@ -38,11 +38,6 @@ template <int N> __device__ __forceinline__ void setRegistersDown() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-__device__ __forceinline__ void wgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int N> __device__ __forceinline__ void wgmmaWait() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
-}
 // Keeps the compiler from moving accesses to these registers across this point. Needed after a wait (results are read
 // from here on) and before wgmmaFence (a product reads registers that were written before the fence only; arithmetic
 // that the compiler moves past it would race with the tensor cores).

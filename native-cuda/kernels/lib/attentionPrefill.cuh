@@ -7,7 +7,8 @@
 // Macros: TYPE, OUT, HEAD_DIM (64, 128, 256), KV_TILE, STAGES, PING_PONG.
 #pragma once
 #include "attentionMerge.cuh"
-#include "attentionWgmma.cuh"
+#include "attentionHopper.cuh"
+#include "wgmma.cuh"
 
 #ifndef PING_PONG
 #define PING_PONG 1
@@ -128,19 +129,21 @@ template <int BARRIER> struct Prefill {
     const u64 q = operand(base + group * Q_BYTES, 0, 1024), k = operand(base + KEYS + stage * TILE, 0, 1024);
 #pragma unroll
     for (u32 i = 0; i < HEAD_DIM / 16; i++)
-      wgmmaShared(s, q + (i / 4 * Q_BLOCK + i % 4 * 32) / 16, k + (i / 4 * BLOCK + i % 4 * 32) / 16, i > 0);
+      wgmma<TYPE, KV_TILE>(s, q + (i / 4 * Q_BLOCK + i % 4 * 32) / 16, k + (i / 4 * BLOCK + i % 4 * 32) / 16, i > 0);
     wgmmaCommit();
   }
   // O += P V of a stage, started. V has the tokens as rows: `leading` is the distance of 64 columns, `stride` of 8 tokens.
   __device__ __forceinline__ void startResult(float (&o)[RESULTS], const u32 (&p)[SCORES / 2], u32 stage) {
     const u64 v = operand(base + VALUES + stage * TILE, BLOCK, 1024);
 #pragma unroll
-    for (u32 i = 0; i < KV_TILE / 16; i++) wgmmaRegisters(o, p + 4 * i, v + i * 2048 / 16, 1);
+    for (u32 i = 0; i < KV_TILE / 16; i++)
+      wgmmaRegisters<TYPE, HEAD_DIM, 1>(o, p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3], v + i * 2048 / 16, 1);
     wgmmaCommit();
   }
   // V rows outside of the item (their weights are zero) must not be NaN. Every consumer clears all of them, so that none
   // waits for the other.
   __device__ __forceinline__ void clearValues(const Item &item, u32 token, u32 stage, u32 group, u32 thread) {
+    static_assert(KV_TILE <= 128, "a thread clears one row at most");
     const u32 at = token + thread;
     if (thread < KV_TILE && (at < item.kvStart || at >= item.kvEnd)) {
       for (u32 piece = 0; piece < BLOCKS * 8; piece++)
