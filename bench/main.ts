@@ -8,6 +8,7 @@
  *   node bench.mjs ablation ['{"model": "llama-3-8b", "layers": 4, "decode": 512}']   (options of the command, as JSON)
  *   node bench.mjs search <shape> <layers> <mixes>   (mixes: 512x1024+512,... = decode x context + prefill)
  *   node bench.mjs gemm-peers [filter] [rows,...]
+ *   node bench.mjs attention-peers
  *   node bench.mjs interference [rows]
  *   node bench.mjs offline ['{"layers": 4, "seconds": 5}']   (options of the command, as JSON)
  *   node bench.mjs host-time
@@ -17,6 +18,7 @@
 import { writeFileSync } from 'node:fs';
 import { runAttentionMatrix } from './kernels/attentionMatrix.ts';
 import { runAttentionPlanBench } from './kernels/attentionPlan.ts';
+import { runAttentionPeers } from './kernels/cudaAttention.ts';
 import { runGemmPeers } from './kernels/cudaGemm.ts';
 import { runInterference } from './kernels/interference.ts';
 import { runKernelBench } from './kernels/index.ts';
@@ -65,6 +67,7 @@ const benches: Record<string, () => Promise<object>> = {
     const [model, layers, mixes] = args;
     return runSearchBench({ ...common, model, layers: Number(layers), mixes, quick: true });
   },
+  'attention-peers': () => runAttentionPeers(common),
   'gemm-peers': () =>
     runGemmPeers({ ...common, filter: args[0], rows: args[1] ? args[1].split(',').map(Number) : undefined }),
   interference: () => runInterference({ ...common, rows: args[0] ? Number(args[0]) : undefined }),

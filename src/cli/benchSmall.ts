@@ -79,6 +79,13 @@ const benches: readonly SmallBench[] = [
         .option('--rows <list>', 'rows of the products', integers(1, 65536)),
   },
   {
+    name: 'attention-peers',
+    description:
+      'attention of the cuda device against the bandwidth and arithmetic of the GPU: decode, prefill, mixed',
+    file: 'kernels/cudaAttention.ts',
+    run: 'runAttentionPeers',
+  },
+  {
     name: 'interference',
     description:
       'a matrix product beside a stream that reads memory: by CTA budgets, green contexts and co-location (cuda)',
