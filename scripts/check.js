@@ -34,7 +34,9 @@ function sources() {
 function kernels() {
   const files = [
     ...listFiles('shaders', /\.wgsl$/),
+    ...listFiles('native-cuda/kernels', /\.cu$/),
     ...listFiles('src/engine/kernels', /\.ts$/),
+    ...listFiles('src/engine/device/cuda/kernels', /\.ts$/),
     ...listFiles('test/device', /\.ts$/),
   ];
   const registered = registeredKernels(readSource('src/engine/kernels/index.ts'));
@@ -46,9 +48,9 @@ function kernels() {
 
 /** Files over the limit need a comment at their top that says why they are one file: `// justify: ...`. */
 function sizes() {
-  const code = /\.(ts|js|wgsl|sh|py)$/;
-  const paths = ['src', 'shaders', 'test', 'bench', 'scripts', 'bin', 'models'].flatMap((folder) =>
-    listFiles(folder, code),
+  const code = /\.(ts|js|wgsl|cu|cuh|cc|h|sh|py)$/;
+  const paths = ['src', 'shaders', 'native-cuda', 'test', 'bench', 'scripts', 'bin', 'models'].flatMap(
+    (folder) => listFiles(folder, code),
   );
   const lines = paths.map((path) => ({ path, text: readSource(path) }));
   const counts = lines.map(({ text }) => text.split('\n').length - 1).sort((a, b) => a - b);

@@ -1,8 +1,9 @@
 /**
  * One kernel, one name, every room: each kernel that src/engine/kernels/index.ts registers needs its description
- * with the slow twin (src/engine/kernels/x.ts), its shaders (shaders/x.wgsl, and shaders/x_<variant>.wgsl), and its
- * test on devices (test/device/x.test.ts). Names are those of the WGSL files. A kernel that extends another by a
- * prefix (moe_gemm, gemm) may run on the other's shaders.
+ * with the slow twin (src/engine/kernels/x.ts), its shaders (shaders/x.wgsl, and shaders/x_<variant>.wgsl), its CUDA
+ * chooser and sources (src/engine/device/cuda/kernels/x.ts, native-cuda/kernels/x.cu and x_<variant>.cu), and its test on
+ * devices (test/device/x.test.ts). A kernel that extends another by a prefix (moe_gemm, gemm) may run on the other's
+ * shaders and sources.
  */
 
 /**
@@ -15,29 +16,39 @@ export function registeredKernels(registry) {
 
 /**
  * @param {string[]} kernels - registered names
- * @param {Set<string>} files - every path in shaders/, src/engine/kernels/ and test/device/
+ * @param {Set<string>} files - every path in shaders/, native-cuda/kernels/, src/engine/ and test/device/
  * @returns {string[]} one line for each gap
  */
 export function kernelGaps(kernels, files) {
   const shaders = [...files].flatMap((path) => /^shaders\/(\w+)\.wgsl$/.exec(path)?.[1] ?? []);
-  // The longest matching kernel owns a shader: moe_gemm_rows belongs to moe_gemm.
-  const owner = (/** @type {string} */ shader) =>
+  const sources = [...files].flatMap((path) => /^native-cuda\/kernels\/(\w+)\.cu$/.exec(path)?.[1] ?? []);
+  // The longest matching kernel owns a file: moe_gemm_rows belongs to moe_gemm.
+  const owner = (/** @type {string} */ name) =>
     kernels
-      .filter((kernel) => shader === kernel || shader.startsWith(`${kernel}_`))
+      .filter((kernel) => name === kernel || name.startsWith(`${kernel}_`))
       .sort((a, b) => b.length - a.length)[0];
-  const owners = shaders.map(owner);
-  const hasShaders = (/** @type {string} */ kernel) =>
+  const shaderOwners = shaders.map(owner);
+  const sourceOwners = sources.map(owner);
+  const isServed = (/** @type {string} */ kernel, /** @type {string[]} */ owners) =>
     kernels.some((base) => (kernel === base || kernel.endsWith(`_${base}`)) && owners.includes(base));
   const gaps = [];
   for (const kernel of kernels) {
     if (!files.has(`src/engine/kernels/${kernel}.ts`))
       gaps.push(`kernel ${kernel}: no src/engine/kernels/${kernel}.ts`);
-    if (!hasShaders(kernel)) gaps.push(`kernel ${kernel}: no shaders/${kernel}.wgsl`);
+    if (!isServed(kernel, shaderOwners)) gaps.push(`kernel ${kernel}: no shaders/${kernel}.wgsl`);
+    if (!isServed(kernel, sourceOwners)) gaps.push(`kernel ${kernel}: no native-cuda/kernels/${kernel}.cu`);
+    if (!files.has(`src/engine/device/cuda/kernels/${kernel}.ts`))
+      gaps.push(`kernel ${kernel}: no src/engine/device/cuda/kernels/${kernel}.ts`);
     if (!files.has(`test/device/${kernel}.test.ts`))
       gaps.push(`kernel ${kernel}: no test/device/${kernel}.test.ts`);
   }
   shaders.forEach((shader, i) => {
-    if (!owners[i]) gaps.push(`shaders/${shader}.wgsl: belongs to no kernel of src/engine/kernels/index.ts`);
+    if (!shaderOwners[i])
+      gaps.push(`shaders/${shader}.wgsl: belongs to no kernel of src/engine/kernels/index.ts`);
+  });
+  sources.forEach((source, i) => {
+    if (!sourceOwners[i])
+      gaps.push(`native-cuda/kernels/${source}.cu: belongs to no kernel of src/engine/kernels/index.ts`);
   });
   return gaps;
 }

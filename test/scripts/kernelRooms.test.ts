@@ -5,6 +5,8 @@ const rooms = (name: string) => [
   `shaders/${name}.wgsl`,
   `src/engine/kernels/${name}.ts`,
   `test/device/${name}.test.ts`,
+  `native-cuda/kernels/${name}.cu`,
+  `src/engine/device/cuda/kernels/${name}.ts`,
 ];
 
 test('a kernel in every room has no gap', () => {
@@ -12,6 +14,8 @@ test('a kernel in every room has no gap', () => {
     ...rooms('gemm'),
     ...rooms('moe_gemm'),
     'shaders/gemm_rows.wgsl',
+    'native-cuda/kernels/gemm_wgmma.cu',
+    'native-cuda/kernels/bench/stream_read.cu',
     'shaders/lib/tile.wgsl',
   ]);
   expect(kernelGaps(['gemm', 'moe_gemm'], files)).toEqual([]);
@@ -34,16 +38,18 @@ test('a shader of one kernel does not stand in for another whose name it starts 
 });
 
 test('a kernel may run on the shaders of the one that its name extends, and of no other', () => {
-  const without = (name: string) => rooms(name).filter((path) => !path.endsWith('.wgsl'));
+  const without = (name: string) => rooms(name).filter((path) => !/\.(wgsl|cu)$/.test(path));
   expect(kernelGaps(['gemm', 'moe_gemm'], new Set([...rooms('gemm'), ...without('moe_gemm')]))).toEqual([]);
   expect(kernelGaps(['norm', 'moe_gemm'], new Set([...rooms('norm'), ...without('moe_gemm')]))).toHaveLength(
-    1,
+    2,
   );
 });
 
 test('a shader that belongs to no kernel is a gap', () => {
   const files = new Set([...rooms('gemm'), 'shaders/orphan.wgsl']);
   expect(kernelGaps(['gemm'], files)).toEqual([expect.stringContaining('shaders/orphan.wgsl')]);
+  const sources = new Set([...rooms('gemm'), 'native-cuda/kernels/orphan.cu']);
+  expect(kernelGaps(['gemm'], sources)).toEqual([expect.stringContaining('orphan.cu')]);
 });
 
 test('reads the registry', () => {
