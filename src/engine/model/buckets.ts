@@ -1,13 +1,20 @@
-/** Sizes that programs are compiled for. */
+/**
+ * Sizes that programs are compiled for: powers of two, from `step` on its multiples (default: powers of two all the way).
+ * Finer sizes fit the tiles of products better where a program costs little, as on CUDA.
+ */
 
-/** The shape buckets: powers of two below `largest`, then `largest`. */
-export function buckets(largest: number): number[] {
+/** The shape buckets below `largest`, then `largest`. */
+export function buckets(largest: number, step = Infinity): number[] {
   const result: number[] = [];
-  for (let size = 1; size < largest; size *= 2) result.push(size);
+  for (let size = 1; size < largest; size = size < step ? Math.min(size * 2, step) : size + step) {
+    result.push(size);
+  }
   return [...result, largest];
 }
 
 /** Smallest bucket that holds `count`. */
-export function bucket(count: number, largest: number): number {
-  return Math.min(largest, 2 ** Math.ceil(Math.log2(Math.max(1, count))));
+export function bucket(count: number, largest: number, step = Infinity): number {
+  const power = 2 ** Math.ceil(Math.log2(Math.max(1, count)));
+  const size = power <= step ? power : Math.ceil(count / step) * step;
+  return Math.min(largest, size);
 }

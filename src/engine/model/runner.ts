@@ -169,6 +169,11 @@ export class ModelRunner implements BatchRunner {
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
+  /** Programs of the plain order for every 256 tokens where they cost little. */
+  get #bucketStep(): number | undefined {
+    return this.#parts.streams ? 256 : undefined;
+  }
+
   get maxAdjustments(): number {
     return this.#layout.capacity.adjustments;
   }
@@ -199,11 +204,11 @@ export class ModelRunner implements BatchRunner {
 
   /** Builds the programs of every shape bucket, so that no request waits for a compiler. */
   async compile(onCompile?: (event: CompileEvent) => void): Promise<void> {
-    for (const maxTokens of buckets(this.sizes.maxBatchTokens)) {
+    for (const maxTokens of buckets(this.sizes.maxBatchTokens, this.#bucketStep)) {
       for (const tile128 of [true, false]) await this.#body({ maxTokens, tile128, merge: true }, onCompile);
     }
     for (const rows of buckets(this.sizes.maxRequests)) {
-      for (const tokens of buckets(this.sizes.maxBatchTokens)) {
+      for (const tokens of buckets(this.sizes.maxBatchTokens, this.#bucketStep)) {
         if (tokens >= rows) await this.#head(rows, tokens, onCompile);
       }
     }
@@ -271,7 +276,7 @@ export class ModelRunner implements BatchRunner {
       this.#words,
     );
     const shape = {
-      maxTokens: bucket(batch.tokens, sizes.maxBatchTokens),
+      maxTokens: bucket(batch.tokens, sizes.maxBatchTokens, this.#bucketStep),
       tile128: plan.items128 > 0,
       merge: plan.mergeRows > 0 || this.#parts.streams,
     };
