@@ -101,9 +101,12 @@ function likeLlama(name: string): object {
 /** Random bf16 words; tensors repeat them, each from a place of its own. */
 const BLOCK = 2 ** 22;
 
-/** @param layers fewer layers than the shape has */
-export function randomModelFiles(shape: string, layers?: number): ModelFiles {
-  const known = SHAPES[shape] ?? likeLlama(shape);
+/**
+ * @param shape a published shape's name, or the contents of a config.json
+ * @param layers fewer layers than the shape has
+ */
+export function randomModelFiles(shape: string | object, layers?: number): ModelFiles {
+  const known = typeof shape === 'object' ? shape : (SHAPES[shape] ?? likeLlama(shape));
   const json = layers === undefined ? known : { ...known, num_hidden_layers: layers };
   const config = parseModelConfig(JSON.parse(JSON.stringify(json)));
   const header: Record<string, object> = {};
@@ -124,7 +127,7 @@ export function randomModelFiles(shape: string, layers?: number): ModelFiles {
     ['model.safetensors', weights(head, tensors, end)],
   ]);
   return {
-    location: `random ${shape}`,
+    location: `random ${typeof shape === 'object' ? 'model' : shape}`,
     has: async (name) => files.has(name),
     open: async (name) => {
       const file = files.get(name);

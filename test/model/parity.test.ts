@@ -32,7 +32,7 @@ const webgpuSettings: Setting[] = [
 const cudaSettings: Setting[] = [
   { name: 'cuda f32', storage: 'f32', open: () => openCuda(), bound: 2e-3, margin: 0 },
   { name: 'cuda f16', storage: 'f16', open: () => openCuda(), bound: 3e-2, margin: 3e-2 },
-  { name: 'cuda bf16', storage: 'bf16', open: () => openCuda(), bound: 1e-1, margin: 1e-1 },
+  { name: 'cuda bf16', storage: 'bf16', open: () => openCuda(), bound: 3e-2, margin: 3e-2 },
 ];
 const settings = ON_CUDA ? cudaSettings : [...cpuSettings, ...webgpuSettings];
 

@@ -39,6 +39,8 @@ export interface CudaDeviceOptions {
   registry?: Partial<CudaRegistry>;
   /** False: launches one by one instead of CUDA graphs. Default true. */
   graphs?: boolean;
+  /** Budgets are chosen as for a GPU with so many SMs; default those it has. */
+  multiprocessors?: number;
   /** Only kernels of this family; default the fastest that the GPU has. */
   family?: CudaTarget['cuda']['family'];
   onLog?: (line: string) => void;
@@ -100,7 +102,7 @@ export class CudaDevice implements Device {
     info: NativeDeviceInfo,
     registry: Partial<CudaRegistry>,
     modules: ModuleStore,
-    { graphs = true, family }: CudaDeviceOptions,
+    { graphs = true, family, multiprocessors = info.multiprocessors }: CudaDeviceOptions,
   ) {
     this.#native = new addon.Device(info.ordinal);
     this.#registry = registry;
@@ -108,7 +110,7 @@ export class CudaDevice implements Device {
     this.#graphs = graphs;
     const { driver = 0, cublasLt } = addon.probe();
     this.driver = driver;
-    this.target = cudaTarget(info, family, cublasLt);
+    this.target = cudaTarget({ ...info, multiprocessors }, family, cublasLt);
     this.lost = new Promise((resolve) => (this.#reportLost = resolve));
   }
 
