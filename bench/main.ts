@@ -11,6 +11,7 @@
  *   node bench.mjs attention-peers
  *   node bench.mjs interference [rows]
  *   node bench.mjs offline ['{"layers": 4, "seconds": 5}']   (options of the command, as JSON)
+ *   node bench.mjs load [shape] [layers]
  *   node bench.mjs host-time
  *   node bench.mjs fidelity
  * Environment: DEVICE (webgpu, cuda), OUT_FILE (figures), TRACE_FILE (a trace), FIGURE_FILE (the ablation's figure).
@@ -25,6 +26,7 @@ import { runKernelBench } from './kernels/index.ts';
 import { runJoinPairs } from './kernels/joinPairs.ts';
 import { runAblationBench } from './serving/ablation.ts';
 import { runHostTimeBench } from './serving/hostTime.ts';
+import { runLoadBench } from './serving/loadTime.ts';
 import { runOfflineBench } from './serving/offline.ts';
 import { runDecodeBench } from './serving/index.ts';
 import { runSearchBench } from './serving/search.ts';
@@ -80,6 +82,12 @@ const benches: Record<string, () => Promise<object>> = {
       seconds: 15,
       warmSeconds: 3,
       ...(JSON.parse(args[0] ?? '{}') as object),
+    }),
+  load: () =>
+    runLoadBench({
+      ...common,
+      shape: args[0] ?? 'llama-3-8b',
+      layers: args[1] ? Number(args[1]) : undefined,
     }),
   'host-time': () => runHostTimeBench(common),
   fidelity: () => runFidelityBench(common),

@@ -43,7 +43,7 @@ for what in "$@"; do
     done
     ;;
   bench)
-    for bench in "gemm-peers" "interference" "decode llama-3-8b 1,64 128 64" "offline" "attention-peers"; do
+    for bench in "gemm-peers" "interference" "decode llama-3-8b 1,64 128 64" "offline" "attention-peers" "load llama-3-8b"; do
       file=$out/$(echo "$bench" | cut -d' ' -f1)
       # shellcheck disable=SC2086
       OUT_FILE=$file.json "$node" "$here/bench.mjs" $bench >"$file.txt" 2>&1

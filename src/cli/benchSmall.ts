@@ -112,6 +112,19 @@ const benches: readonly SmallBench[] = [
         .option('--max-requests <n>', 'most requests at the same time', integer(1)),
   },
   {
+    name: 'load',
+    description:
+      'time of loading a model from files to the device, beside reading the files: a published shape, random',
+    file: 'serving/loadTime.ts',
+    run: 'runLoadBench',
+    devices: REAL,
+    options: (command) =>
+      command
+        .option('--shape <name>', 'published shape', 'llama-3.2-1b')
+        .option('--layers <n>', 'fewer layers than the shape has', integer(1))
+        .option('--runs <n>', 'measured runs', integer(1), 3),
+  },
+  {
     name: 'host-time',
     description: 'what the CPU does in an iteration: time to schedule, plan and deliver, by batch size',
     file: 'serving/hostTime.ts',
