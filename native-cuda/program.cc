@@ -275,25 +275,29 @@ void Program::run() {
   else enqueue();
 }
 
-// Each launch between two events, all of them one after the other.
+// Each launch between two events on its own stream, so that what runs side by side shows so.
 std::vector<double> Program::profile() {
   if (!device_) throw CudaError("the program was destroyed", false);
   CUstream main = device_->stream();
-  std::vector<CUevent> marks(launches_.size() + 1);
+  std::vector<CUevent> marks(2 * launches_.size() + 1);
   for (CUevent &mark : marks) CHECK(driver().cuEventCreate(&mark, CU_EVENT_DEFAULT));
   CHECK(driver().cuEventRecord(marks[0], main));
+  for (CUstream side : sides_) CHECK(driver().cuStreamWaitEvent(side, marks[0], 0));
   for (size_t i = 0; i < launches_.size(); i++) {
-    enqueue(launches_[i], main, false);
-    CHECK(driver().cuEventRecord(marks[i + 1], main));
+    const Launch &launch = launches_[i];
+    for (int wait : launch.waits) CHECK(driver().cuStreamWaitEvent(launch.stream, events_[wait], 0));
+    CHECK(driver().cuEventRecord(marks[2 * i + 1], launch.stream));
+    enqueue(launch, launch.stream, false);
+    CHECK(driver().cuEventRecord(marks[2 * i + 2], launch.stream));
+    if (launch.signal >= 0) CHECK(driver().cuEventRecord(events_[launch.signal], launch.stream));
   }
+  for (CUstream side : sides_) CHECK(driver().cuStreamSynchronize(side));
   CHECK(driver().cuStreamSynchronize(main));
   std::vector<double> times;
-  for (size_t i = 0; i < launches_.size(); i++) {
-    for (size_t end : {i, i + 1}) {
-      float milliseconds;
-      CHECK(driver().cuEventElapsedTime(&milliseconds, marks[0], marks[end]));
-      times.push_back(milliseconds * 1000.0);
-    }
+  for (size_t i = 1; i < marks.size(); i++) {
+    float milliseconds;
+    CHECK(driver().cuEventElapsedTime(&milliseconds, marks[0], marks[i]));
+    times.push_back(milliseconds * 1000.0);
   }
   for (CUevent mark : marks) driver().cuEventDestroy(mark);
   return times;
