@@ -57,11 +57,17 @@ export function resolveRange(
  * Maximal token ranges that no nano-operation crosses: rows of different groups never meet in one, so each group can
  * have activation buffers of its own.
  */
-export function groups(pipeline: Pipeline): TokenRange[] {
-  const cuts = new Set([0, pipeline.tokens]);
-  for (const { range } of pipeline.nano) for (const at of range) cuts.add(at);
+export function groups({
+  tokens,
+  nano,
+}: {
+  tokens: number;
+  nano: readonly { range: TokenRange }[];
+}): TokenRange[] {
+  const cuts = new Set([0, tokens]);
+  for (const { range } of nano) for (const at of range) cuts.add(at);
   const kept = [...cuts]
-    .filter((cut) => pipeline.nano.every(({ range: [start, end] }) => cut <= start || cut >= end))
+    .filter((cut) => nano.every(({ range: [start, end] }) => cut <= start || cut >= end))
     .sort((a, b) => a - b);
   return kept.slice(1).map((end, i) => [kept[i], end]);
 }
