@@ -4,20 +4,20 @@ import type { Pipeline } from './pipeline.ts';
 
 export type { BatchRows, TokenRange } from './arrangement.ts';
 
-/** The batch with its rows arranged as the pipeline wants them: halves have the parts that they had in its own batch. */
+/**
+ * The batch with its rows arranged as the pipeline wants them: halves have the parts that they had in its own batch. What
+ * is rounded is the half: one that has whole tiles of a matrix product keeps them in a batch of the same size.
+ */
 export function resolveRows(pipeline: BatchRows, { tokens, decodeTokens }: BatchRows): BatchRows {
   const { halves } = pipeline;
   if (!halves) return { tokens, decodeTokens };
-  const part = (first: number, of: number, all: number): number =>
-    of === 0 ? 0 : Math.round((first * all) / of);
-  return {
-    tokens,
-    decodeTokens,
-    halves: {
-      decode: part(halves.decode, pipeline.decodeTokens, decodeTokens),
-      prefill: part(halves.prefill, pipeline.tokens - pipeline.decodeTokens, tokens - decodeTokens),
-    },
-  };
+  const part = (first: number, of: number, all: number): number => (of === 0 ? 0 : (first * all) / of);
+  const prompts = tokens - decodeTokens;
+  const exact = part(halves.decode, pipeline.decodeTokens, decodeTokens);
+  const rest = part(halves.prefill, pipeline.tokens - pipeline.decodeTokens, prompts);
+  const decode = Math.round(exact);
+  const prefill = Math.min(prompts, Math.max(0, Math.round(exact + rest) - decode));
+  return { tokens, decodeTokens, halves: { decode, prefill } };
 }
 
 /** Which rows of a batch a range of the pipeline stands for. */
