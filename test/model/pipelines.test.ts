@@ -61,6 +61,7 @@ function presets(runner: ModelRunner, mix: BatchMix, workgroups: number): Pipeli
     nanoBatchOnly(graph, batch, workgroups, { grid: 1 }),
     overlap(graph, batch, workgroups, { grid: 1 }),
     overlap(graph, batch, workgroups, { grid: 1, boundary: 3, cut: 1, attentionShare: 1 }),
+    overlap(graph, batch, workgroups, { grid: 1, arrangement: 'halves' }),
   ];
 }
 

@@ -6,7 +6,8 @@ import { intersects } from '../../src/engine/pipeline/dependencies.ts';
 import { parsePipeline, PipelineJsonError, pipelineToJson } from '../../src/engine/pipeline/json.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { printPipeline } from '../../src/engine/pipeline/print.ts';
-import { randomPipeline } from '../../src/engine/pipeline/random.ts';
+import { randomHalves, randomPipeline } from '../../src/engine/pipeline/random.ts';
+import { withinBlocks } from '../../src/engine/pipeline/arrangement.ts';
 import { groups, resolveRange } from '../../src/engine/pipeline/resolve.ts';
 import { pipelineProblems } from '../../src/engine/pipeline/validate.ts';
 
@@ -26,11 +27,13 @@ const cases = fc
     part: fc.double({ min: 0, max: 1, noNaN: true }),
     workgroups: fc.integer({ min: 1, max: 132 }),
     seed: fc.nat(),
+    halves: fc.boolean(),
   })
-  .map(({ graph, tokens, part, workgroups, seed }) => ({
-    graph,
-    pipeline: randomPipeline(graph, { tokens, decodeTokens: Math.round(tokens * part) }, workgroups, seed),
-  }));
+  .map(({ graph, tokens, part, workgroups, seed, halves }) => {
+    const rows = { tokens, decodeTokens: Math.round(tokens * part) };
+    const batch = halves ? randomHalves(rows, seed) : rows;
+    return { graph, pipeline: randomPipeline(graph, batch, workgroups, seed) };
+  });
 
 describe('random pipelines', () => {
   it('are valid, and within what the step metadata has room for', () => {
@@ -41,10 +44,13 @@ describe('random pipelines', () => {
         expect(nano.filter(({ operation }) => operation.endsWith('_attention')).length).toBeLessThanOrEqual(
           8,
         );
-        expect(new Set(nano.map(({ range }) => range.join())).size).toBeLessThanOrEqual(24);
-        for (const { name, splitAs } of graph.operations) {
-          if (!splitAs)
-            expect(nano.filter(({ operation }) => operation === name).length).toBeLessThanOrEqual(4);
+        const ranges = [...nano.map(({ range }) => range), ...withinBlocks(pipeline, groups(pipeline))];
+        expect(new Set(ranges.map((range) => range.join())).size).toBeLessThanOrEqual(27);
+        for (const { name, splitAs, rows } of graph.operations) {
+          if (splitAs) continue;
+          // Halves cut the rows of attention once more.
+          const most = pipeline.halves && rows !== 'tokens' ? 5 : 4;
+          expect(nano.filter(({ operation }) => operation === name).length).toBeLessThanOrEqual(most);
         }
       }),
       { numRuns: 400 },

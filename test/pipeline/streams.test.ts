@@ -8,7 +8,7 @@ import { graphModelOfShape } from '../../src/engine/model/shapes.ts';
 import { pipelineProblems } from '../../src/engine/pipeline/validate.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
-import { randomPipeline } from '../../src/engine/pipeline/random.ts';
+import { randomHalves, randomPipeline } from '../../src/engine/pipeline/random.ts';
 import { parsePipeline, pipelineToJson } from '../../src/engine/pipeline/json.ts';
 
 const graph = operationGraph(graphModelOfShape('llama-3-8b'), {
@@ -74,6 +74,7 @@ describe('calls on streams', () => {
         (tokens, part, workgroups, seed) => {
           const rows = { tokens, decodeTokens: Math.round(tokens * part) };
           expectOrdered(randomPipeline(graph, rows, workgroups, seed));
+          expectOrdered(randomPipeline(graph, randomHalves(rows, seed), workgroups, seed));
         },
       ),
       { numRuns: 200 },
@@ -82,7 +83,11 @@ describe('calls on streams', () => {
 
   it('start after what they need, for the presets', () => {
     for (const make of [nonOverlap, nanoBatchOnly, overlap]) expectOrdered(make(graph, batch, 132));
-    expectOrdered(overlap(graph, batch, 132, { colocated: true, cut: 1 }));
+    for (const arrangement of ['decode-first', 'halves'] as const) {
+      expectOrdered(nanoBatchOnly(graph, batch, 132, { arrangement }));
+      expectOrdered(overlap(graph, batch, 132, { arrangement, attentionShare: 32 }));
+      expectOrdered(overlap(graph, batch, 132, { arrangement, colocated: true, cut: 1 }));
+    }
   });
 
   it('are one stream when nothing overlaps', () => {
@@ -97,18 +102,56 @@ describe('calls on streams', () => {
     const plan = streamPlan(overlap(graph, decode, 132, { attentionShare: 32 }));
     expect(plan.get('decode_attention.1')).toMatchObject({ stream: 1, workgroups: 32, residency: undefined });
     expect(plan.get('up_gate.1')).toMatchObject({ stream: 0, workgroups: 100 });
-    expect(plan.get('kqv.1')).toMatchObject({ stream: 0, workgroups: undefined });
+  });
+
+  it('leave attention its cores in every stage, not only beside it', () => {
+    for (const arrangement of ['decode-first', 'halves'] as const) {
+      const pipeline = overlap(graph, batch, 132, { arrangement, attentionShare: 32 });
+      const plan = streamPlan(pipeline);
+      for (const { id, operation } of pipeline.nano) {
+        const { stream, workgroups } = plan.get(id)!;
+        if (operation === 'decode_attention') expect([id, stream, workgroups]).toEqual([id, 1, 32]);
+        else if (/^(kqv|o|up_gate|down)$/.test(operation)) expect([id, workgroups]).toEqual([id, 100]);
+        else expect([id, stream, workgroups]).toEqual([id, 0, undefined]);
+      }
+    }
+  });
+
+  it('give products everything when no attention runs beside them', () => {
+    const prompts = overlap(graph, { tokens: 512, decodeTokens: 0 }, 132, { attentionShare: 32 });
+    for (const pipeline of [nonOverlap(graph, batch, 132), nanoBatchOnly(graph, batch, 132), prompts]) {
+      const plan = streamPlan(pipeline);
+      for (const { id } of pipeline.nano) expect([id, plan.get(id)!.workgroups]).toEqual([id, undefined]);
+    }
+  });
+
+  it('leave attention its cores whatever shares a random pipeline has', () => {
+    for (let seed = 0; seed < 200; seed++) {
+      const pipeline = randomPipeline(graph, randomHalves(batch, seed), 132, seed);
+      const plan = streamPlan(pipeline);
+      const side = pipeline.nano.filter(({ id }) => plan.get(id)!.stream === 1);
+      const most = Math.max(0, ...side.map(({ share }) => share));
+      for (const { id, operation } of pipeline.nano) {
+        const { workgroups } = plan.get(id)!;
+        if (!/^(kqv|o|up_gate|down)$/.test(operation)) continue;
+        if (most === 0) expect(workgroups).toBeUndefined();
+        else expect(workgroups).toBeLessThanOrEqual(132 - most);
+      }
+    }
   });
 });
 
-describe('co-located pipelines', () => {
-  const pipeline = overlap(graph, batch, 132, { colocated: true, cut: 1 });
+describe.each(['decode-first', 'halves'] as const)('co-located pipelines, %s', (arrangement) => {
+  const pipeline = overlap(graph, batch, 132, { colocated: true, cut: 1, arrangement });
 
   it('are valid with shares of the whole device for both', () => {
     expect(pipelineProblems(pipeline, graph)).toEqual([]);
     expect(pipeline.stages.filter(({ colocated }) => colocated)).not.toHaveLength(0);
     expect(parsePipeline(pipelineToJson(pipeline))).toEqual(pipeline);
-    const shares = { ...pipeline, stages: pipeline.stages.map(({ members }) => ({ members })) };
+    const shares = {
+      ...pipeline,
+      stages: pipeline.stages.map(({ members }) => ({ members })),
+    };
     expect(pipelineProblems(shares, graph).join()).toMatch(/takes 264 workgroups, expected at most 132/);
   });
 

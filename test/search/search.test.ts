@@ -4,9 +4,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Device } from '../../src/engine/device.ts';
 import { createCpuDevice } from '../../src/engine/device/cpu/cpuDevice.ts';
 import { KERNELS } from '../../src/engine/kernels/index.ts';
+import { operationGraph } from '../../src/engine/model/graph/build.ts';
+import { graphModelOfShape } from '../../src/engine/model/shapes.ts';
 import { overlap } from '../../src/engine/pipeline/presets.ts';
 import { pipelineProblems } from '../../src/engine/pipeline/validate.ts';
 import { byOperation, expectedBeside } from '../../src/engine/search/profile.ts';
+import { streamCandidates } from '../../src/engine/search/candidates.ts';
 import { descend } from '../../src/engine/search/descent.ts';
 import { solveStructure, type Solver } from '../../src/engine/search/milp.ts';
 import { searchMix } from '../../src/engine/search/search.ts';
@@ -78,6 +81,48 @@ describe('stage model', () => {
   it('boundaries are inside the batch and hold the border between decode and prefill', () => {
     expect(boundaries({ tokens: 100, decodeTokens: 37 }, 32)).toEqual([32, 37, 64, 96]);
     expect(boundaries({ tokens: 3, decodeTokens: 3 }, 16)).toEqual([2]);
+  });
+});
+
+describe('candidates on streams', () => {
+  const names = (decodeTokens: number): string[] =>
+    streamCandidates(profile({ workgroups: 132 }), { tokens: 1024, decodeTokens }, 128).map(
+      ({ options }) => options.name,
+    );
+
+  it('are co-located at a few boundaries, and in halves where there are rows of both kinds', () => {
+    const halves = ['halves colocated 0.67', 'halves colocated 1'];
+    expect(names(344).filter((name) => !/^halves \d/.test(name))).toEqual([
+      'colocated 344/0.67',
+      'colocated 344/1',
+      'colocated 512/0.67',
+      'colocated 512/1',
+      ...halves,
+    ]);
+    const shares = names(344).map((name) => /^halves (\d+)\//.exec(name)?.[1]);
+    expect(shares.filter(Boolean)).toEqual(['24', '32', '40']);
+    expect(names(1024).join()).not.toMatch(/halves/);
+  });
+
+  it('in halves hide more attention, by the model, than the border between the kinds', () => {
+    // Attention of all decode rows is longer than the products of one half.
+    const rows = { tokens: 1000, decodeTokens: 500 };
+    const table = profile({ decodeRow: 1.6 });
+    const time = (boundary: number, arrangement?: 'halves'): number =>
+      overlapTime(table, rows, { boundary, attentionShare: 25, cut: 0.67, arrangement });
+    expect(time(500, 'halves')).toBeLessThan(time(500) - 50);
+    const graph = operationGraph(graphModelOfShape('llama-3-8b'), {
+      ranks: 1,
+      elementBytes: 2,
+      merge: false,
+      activation: false,
+    });
+    for (const { options, microseconds } of streamCandidates(table, rows, 125)) {
+      const made = overlap(graph, rows, table.workgroups, options);
+      expect(pipelineProblems(made, graph)).toEqual([]);
+      expect(made.name).toBe(options.name);
+      expect(microseconds === undefined).toBe(options.colocated === true);
+    }
   });
 });
 

@@ -12,7 +12,7 @@ import type { GraphModel, OperationGraph } from '../../src/engine/model/graph.ts
 import { operationGraph } from '../../src/engine/model/graph/build.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
-import { randomPipeline } from '../../src/engine/pipeline/random.ts';
+import { randomHalves, randomPipeline } from '../../src/engine/pipeline/random.ts';
 
 const dense: GraphModel = {
   name: 'dense',
@@ -138,7 +138,8 @@ describe('price of a step', () => {
     const graph = graphOf(dense, 1);
     fc.assert(
       fc.property(gpus, mixes, fc.integer({ min: 1, max: 1e6 }), tables, (gpu, mix, seed, table) => {
-        const pipeline = randomPipeline(graph, mix, gpu.sms, seed);
+        const rows = seed % 2 === 0 ? mix : randomHalves(mix, seed);
+        const pipeline = randomPipeline(graph, rows, gpu.sms, seed);
         for (const mode of ['lanes', 'stages'] as const) {
           const { seconds, busy } = stepModel(gpu, graph, pipeline, { table, mode }).price(mix);
           expect(seconds).toBeGreaterThanOrEqual(Math.max(...busy) * (1 - 1e-6));
@@ -151,6 +152,20 @@ describe('price of a step', () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it('accepts halves: each has its part of the decode rows and of the prompts', () => {
+    const graph = graphOf(dense, 1);
+    const mix = steadyMix(512, 512, 2048);
+    const { gpu } = parseGpu('a100-80x8');
+    const whole = stepModel(gpu, graph, nonOverlap(graph, mix, gpu.sms)).costs(mix);
+    const pipeline = overlap(graph, mix, gpu.sms, { arrangement: 'halves', cut: 1 });
+    const halves = stepModel(gpu, graph, pipeline).costs(mix);
+    for (const name of ['decode_attention', 'prefill_attention']) {
+      for (const half of [1, 2]) {
+        expect(halves.get(`${name}.${half}`)!.flops / whole.get(`${name}.1`)!.flops).toBeCloseTo(0.5, 2);
+      }
+    }
   });
 
   it('gives its nano-operations the costs of their rows', () => {

@@ -6,8 +6,9 @@
  * attention plans, travel in the metadata (lowerBatch.ts).
  */
 import type { TensorView } from '../device.ts';
-import type { GemmCall, KernelCall, ProgramCall } from '../kernels/calls.ts';
+import type { KernelCall, ProgramCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
+import { withinBlocks } from '../pipeline/arrangement.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
 import { streamCalls } from './lowerStreams.ts';
@@ -19,6 +20,7 @@ import {
   type Placement,
   type ProgramParts,
 } from './program.ts';
+import { ticketDealer, type TicketDealer } from './tickets.ts';
 
 type Range = readonly [start: number, end: number];
 
@@ -37,6 +39,8 @@ export interface PipelineSlots {
   /** Row ranges by slot; slot 0 is the whole batch, the groups follow, then the nano-operations' own. */
   ranges: readonly Range[];
   groups: readonly Range[];
+  /** The rows of the groups, as far as their logit rows stand together: the final norm is one call for each. */
+  sampled: readonly Range[];
   attention: readonly AttentionSlot[];
   rangeOf(range: Range): number;
   groupOf(range: Range): number;
@@ -96,7 +100,8 @@ export function pipelineSlots(
     ranges.push(range);
   };
   const parts = groups(pipeline);
-  for (const range of [...parts, ...pipeline.nano.map((nano) => nano.range)]) add(range);
+  const sampled = withinBlocks(pipeline, parts);
+  for (const range of [...parts, ...pipeline.nano.map((nano) => nano.range), ...sampled]) add(range);
   const groupOf = ([start, end]: Range): number =>
     parts.findIndex((part) => part[0] <= start && end <= part[1]);
   const alone = new Set(
@@ -124,6 +129,7 @@ export function pipelineSlots(
     pipeline,
     ranges,
     groups: parts,
+    sampled,
     attention,
     rangeOf: (range) => index.get(range.join())!,
     groupOf,
@@ -221,10 +227,11 @@ export function pipelineCalls(
         );
     }
   }
-  slots.groups.forEach((group, at) => {
-    const { [at]: set } = parts.buffers.sets;
-    calls.push(finalNormCall(parts, set, shape.maxRows, partsOfGroup[at], slots.rangeOf(group)));
-  });
+  for (const range of slots.sampled) {
+    const group = slots.groupOf(range);
+    const { [group]: set } = parts.buffers.sets;
+    calls.push(finalNormCall(parts, set, shape.maxRows, partsOfGroup[group], slots.rangeOf(range)));
+  }
   const clear = ticket.clearCall(parts);
   return clear ? [clear, ...calls] : calls;
 }
@@ -280,29 +287,4 @@ function rounds(lists: KernelCall[][], ticket?: TicketDealer): ProgramCall[] {
     }
   }
   return result;
-}
-
-/** Bytes from one ticket counter to the next: the alignment of a storage binding. */
-export const TICKET_STRIDE = 256;
-
-interface TicketDealer {
-  give(call: GemmCall): GemmCall;
-  clearCall(parts: ProgramParts): KernelCall | undefined;
-}
-
-/** Hands every GEMM of a joined call a counter of its own, as long as there are some. */
-function ticketDealer(tickets: TensorView | undefined): TicketDealer {
-  const most = tickets ? Math.floor((tickets.shape[0] * 4) / TICKET_STRIDE) : 0;
-  let next = 0;
-  return {
-    give(call) {
-      if (!tickets || next >= most) return call;
-      const offset = tickets.offset + next++ * TICKET_STRIDE;
-      return { ...call, tickets: { ...tickets, offset, shape: [1] } };
-    },
-    clearCall({ buffers, layout }) {
-      if (!tickets || next === 0) return undefined;
-      return { kernel: 'clear', label: 'tickets', meta: buffers.meta, layout, out: tickets };
-    },
-  };
 }

@@ -3,7 +3,9 @@ import type { DenseBatch } from '../schedule/scheduler.ts';
 import { planAttention } from '../plan/attention.ts';
 import type { PlannedRequest } from '../plan/batchMeta.ts';
 import { writeRange, type StepMetaLayout } from '../plan/stepMeta.ts';
-import { resolveRange } from '../pipeline/resolve.ts';
+import { rowRuns, type TokenRange } from '../pipeline/arrangement.ts';
+import type { Pipeline } from '../pipeline/pipeline.ts';
+import { resolver, resolveRows } from '../pipeline/resolve.ts';
 import type { ModelConfig } from './config.ts';
 import type { PipelineSlots } from './lower.ts';
 
@@ -20,7 +22,12 @@ export function batchShape(batch: DenseBatch): BatchShape {
 
 /** Token rows of each range slot in this batch; some may be empty. */
 export function slotRanges(slots: PipelineSlots, shape: BatchShape): [start: number, end: number][] {
-  return slots.ranges.map((range) => resolveRange(slots.pipeline, range, shape));
+  return slots.ranges.map(resolver(slots.pipeline, shape));
+}
+
+/** Where a pipeline wants the rows of a batch, in the batch's order (writeBatch). */
+export function runsOf(pipeline: Pipeline, shape: BatchShape): TokenRange[] {
+  return rowRuns(resolveRows(pipeline, shape));
 }
 
 /**
@@ -37,9 +44,10 @@ export function writePipelineBatch(
   layout: StepMetaLayout,
   words: Uint32Array,
 ): number {
-  const logitRows = rowCounter(batch, layout, words);
-  ranges.forEach(([start, end], slot) => {
-    writeRange(layout, words, slot, [start, end], [logitRows(start), logitRows(end)]);
+  const logitRows = logitRowFinder(slots, batch, layout, words);
+  ranges.forEach((range, slot) => {
+    // Slot 0 is written: it is the whole batch.
+    if (slot > 0) writeRange(layout, words, slot, range, logitRows(range));
   });
   const used = slots.groups.map(() => 0);
   let imbalance = 1;
@@ -67,17 +75,33 @@ export function writePipelineBatch(
   return imbalance;
 }
 
-/** Number of logit rows whose token lies before a token row. Logit rows are in the order of their tokens. */
-function rowCounter(batch: DenseBatch, layout: StepMetaLayout, words: Uint32Array): (row: number) => number {
-  const rows = words.subarray(layout.logitRows, layout.logitRows + batch.samples);
-  return (row) => {
-    let low = 0;
-    let high = rows.length;
+/**
+ * Logit rows whose tokens lie in rows of the batch. Logit rows are in the batch's order: those of decode rows, then those
+ * of prompt rows, each ascending. Halves have both kinds, so there only ranges within one block have such a range of
+ * logit rows (PipelineSlots.sampled); nobody asks for the others'.
+ */
+function logitRowFinder(
+  { pipeline }: PipelineSlots,
+  batch: DenseBatch,
+  layout: StepMetaLayout,
+  words: Uint32Array,
+): (range: TokenRange) => TokenRange {
+  const { samples } = batch;
+  const rows = words.subarray(layout.logitRows, layout.logitRows + samples);
+  const before = (row: number, low: number, high: number): number => {
     while (low < high) {
       const middle = (low + high) >> 1;
       if (rows[middle] < row) low = middle + 1;
       else high = middle;
     }
     return low;
+  };
+  const { decodeTokens } = batchShape(batch);
+  const decoding = pipeline.halves
+    ? batch.segments.slice(0, decodeTokens).filter(({ sample }) => sample).length
+    : samples;
+  return ([start, end]) => {
+    const found: TokenRange = [before(start, 0, decoding), before(end, 0, decoding)];
+    return found[0] < found[1] ? found : [before(start, decoding, samples), before(end, decoding, samples)];
   };
 }

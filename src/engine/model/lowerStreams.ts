@@ -3,8 +3,10 @@
  * a stream of its own and as far ahead as its dependencies allow, everything else in the order of the stages. So a stage
  * does not have to be as long as its attention, and nothing waits for the end of a stage.
  *
- * Shares hold as in stages: products and attention that divide the cores get their workgroups; co-located attention is a
- * guest on the cores of whatever runs (Stage.colocated), so that all products leave room for it.
+ * Shares hold longer than in stages: attention on its own stream may run beside any product of the layer, and a product
+ * deals out its tiles before it starts, so one that wanted the cores of attention would wait for them with a part of its
+ * tiles. So every product leaves attention its workgroups, whatever the stage. Co-located attention is a guest on the
+ * cores of whatever runs (Stage.colocated), so that all products leave room for it there.
  */
 import type { KernelCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
@@ -77,9 +79,11 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
   const stageOf = new Map<string, Stage>(
     stages.flatMap((stage) => stage.members.map(({ id }) => [id, stage])),
   );
+  const byId = new Map(nano.map((each) => [each.id, each]));
   const overlapped = (each: NanoOperation): boolean =>
     each.operation === 'decode_attention' && stageOf.get(each.id)!.members.length > 1;
   const colocated = stages.some((stage) => stage.colocated);
+  const attentionShare = Math.max(0, ...nano.map((each) => (overlapped(each) ? each.share : 0)));
   const place = (each: NanoOperation): Place => {
     if (overlapped(each)) {
       return {
@@ -94,14 +98,11 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
     }
     const product = PRODUCTS.includes(each.operation);
     if (colocated) return { stream: 0, residency: product ? 'host' : undefined, awaited: false };
-    // Beside attention a product keeps to its share; alone it has everything.
-    const { members } = stageOf.get(each.id)!;
-    const beside = members.some(({ id }) => overlapped(nano.find((other) => other.id === id)!));
-    return {
-      stream: 0,
-      workgroups: product && beside ? Math.min(each.share, workgroups) : undefined,
-      awaited: false,
-    };
+    if (!product || attentionShare === 0) return { stream: 0, awaited: false };
+    // In the stage of attention its share may be smaller still.
+    const beside = stageOf.get(each.id)!.members.some(({ id }) => overlapped(byId.get(id)!));
+    const left = Math.max(1, workgroups - attentionShare);
+    return { stream: 0, workgroups: beside ? Math.min(each.share, left) : left, awaited: false };
   };
   const plan = new Map(nano.map((each) => [each.id, place(each)]));
   for (const each of nano) {

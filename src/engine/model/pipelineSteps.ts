@@ -9,11 +9,12 @@ import type { PlannedRequest, SlotsInUse } from '../plan/batchMeta.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
 import { allocateSet } from './buffers.ts';
 import { bucket } from './buckets.ts';
-import { pipelineCalls, pipelineSlots, TICKET_STRIDE, type PipelineSlots } from './lower.ts';
+import { pipelineCalls, pipelineSlots, type PipelineSlots } from './lower.ts';
 import { slotRanges, writePipelineBatch, type BatchShape } from './lowerBatch.ts';
 import { logitsCalls } from './plainProgram.ts';
 import { type ProgramParts } from './program.ts';
 import type { EngineSizes } from './sizes.ts';
+import { TICKET_STRIDE } from './tickets.ts';
 
 /** Which pipeline a batch runs through; undefined is the plain order. The same object each time for the same pipeline. */
 export type PipelineChoice = (batch: BatchShape) => Pipeline | undefined;

@@ -6,6 +6,7 @@ import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../devic
 import type { GemmCall, ProgramCall } from '../kernels/calls.ts';
 import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
+import type { Pipeline } from '../pipeline/pipeline.ts';
 import { usedRanges, writeBatch, type PlannedRequest } from '../plan/batchMeta.ts';
 import { SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
 import { writeSampling } from '../schedule/sampling.ts';
@@ -13,7 +14,7 @@ import type { DenseBatch } from '../schedule/scheduler.ts';
 import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
 import { bucket, buckets } from './buckets.ts';
 import type { ModelConfig } from './config.ts';
-import { batchShape, type BatchShape } from './lowerBatch.ts';
+import { batchShape, runsOf, type BatchShape } from './lowerBatch.ts';
 import type { ModelFiles } from './modelFiles.ts';
 import { graphModelOf, operationGraph } from './graph/build.ts';
 import type { OperationGraph } from './graph.ts';
@@ -198,8 +199,13 @@ export class ModelRunner implements BatchRunner {
 
   /** Builds the programs that batches of this make-up run through, when a pipeline is chosen for them. */
   async compileFor(shape: BatchShape): Promise<void> {
+    const pipeline = this.#pipelineFor(shape);
+    if (pipeline) await this.#pipelines.compileFor(pipeline, shape);
+  }
+
+  #pipelineFor(shape: BatchShape): Pipeline | undefined {
     const pipeline = this.#choose(shape);
-    if (pipeline && attendsTo(pipeline, shape)) await this.#pipelines.compileFor(pipeline, shape);
+    return pipeline && attendsTo(pipeline, shape) ? pipeline : undefined;
   }
 
   /** Builds the programs of every shape bucket, so that no request waits for a compiler. */
@@ -227,15 +233,19 @@ export class ModelRunner implements BatchRunner {
     const words = this.#words;
     const layout = this.#layout;
     const { sizes } = this;
-    const requests = writeBatch(batch, sizes.pageSize, layout, words, (prompt, position, row) =>
-      this.#ropeRow(prompt, position, row),
-    );
     const shape = batchShape(batch);
-    const pipeline = this.#choose(shape);
-    const step =
-      pipeline && attendsTo(pipeline, shape)
-        ? this.#pipelines.plan(pipeline, batch, shape, requests, words)
-        : this.#plainStep(batch, requests);
+    const pipeline = this.#pipelineFor(shape);
+    const requests = writeBatch(
+      batch,
+      sizes.pageSize,
+      layout,
+      words,
+      (prompt, position, row) => this.#ropeRow(prompt, position, row),
+      pipeline && runsOf(pipeline, shape),
+    );
+    const step = pipeline
+      ? this.#pipelines.plan(pipeline, batch, shape, requests, words)
+      : this.#plainStep(batch, requests);
     const sampled = batch.segments.filter((segment) => segment.sample).map((segment) => segment.request);
     writeSampling(sampled, endTokens, layout, { u32: words, f32: this.#floats });
 

@@ -55,14 +55,14 @@ function pathProblems(
     }
   }
   all.sort((a, b) => a[0] - b[0]);
-  return [...problems, ...tiling(names.join(' and '), all, [0, tokens])];
+  return [...problems, ...tiling(names.join(' and '), all, [[0, tokens]])];
 }
 
-function tiling(name: string, ranges: readonly TokenRange[], [start, end]: TokenRange): string[] {
+function tiling(name: string, ranges: readonly TokenRange[], rows: readonly TokenRange[]): string[] {
   const twice = overlaps(name, ranges);
   if (twice.length > 0) return twice;
   const covered = text(joined(ranges));
-  const wanted = text(start < end ? [[start, end]] : []);
+  const wanted = text(joined(rows));
   if (covered === wanted) return [];
   return [`${name} covers rows ${covered}, expected ${wanted}: add or cut nano-operations`];
 }

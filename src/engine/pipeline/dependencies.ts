@@ -3,8 +3,8 @@
  * (NanoFlow, OSDI '25, section 4.1).
  */
 import type { Operation, OperationGraph, OperationName } from '../model/graph.ts';
+import { blocksOf, type BatchRows, type TokenRange } from './arrangement.ts';
 import type { NanoOperation } from './pipeline.ts';
-import type { BatchRows, TokenRange } from './resolve.ts';
 
 export type NanoRange = Pick<NanoOperation, 'id' | 'operation' | 'range'>;
 export type Dependency = NanoOperation['after'][number];
@@ -14,10 +14,12 @@ export function layerOperations(graph: OperationGraph): Map<OperationName, Opera
   return new Map(graph.operations.filter(({ scope }) => scope === 'layer').map((each) => [each.name, each]));
 }
 
-/** Rows of a batch that an operation works on. */
-export function rowsOfOperation({ rows }: Operation, { tokens, decodeTokens }: BatchRows): TokenRange {
-  if (rows === 'decode') return [0, decodeTokens];
-  return rows === 'prefill' ? [decodeTokens, tokens] : [0, tokens];
+/** Rows of a batch that an operation works on: all, or the blocks of one kind that have rows. */
+export function rowsOfOperation({ rows }: Operation, batch: BatchRows): TokenRange[] {
+  if (rows !== 'decode' && rows !== 'prefill') return [[0, batch.tokens]];
+  return blocksOf(batch)
+    .filter(({ kind, range: [start, end] }) => kind === rows && start < end)
+    .map(({ range }) => range);
 }
 
 export function intersects([a, b]: TokenRange, [c, d]: TokenRange): boolean {

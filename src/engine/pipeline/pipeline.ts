@@ -4,6 +4,7 @@
  * any device (NanoFlow, OSDI '25, section 4).
  */
 import type { Lane, OperationName } from '../model/graph.ts';
+import type { Halves } from './arrangement.ts';
 
 export const PIPELINE_FORMAT = 'nanoflow-pipeline';
 export const PIPELINE_VERSION = 1;
@@ -49,7 +50,12 @@ export interface Pipeline {
   ranks: number;
   /** The batch it was made for. Other batches scale the ranges (pipeline/resolve.ts). */
   tokens: number; // B
-  decodeTokens: number; // the first decodeTokens rows decode
+  decodeTokens: number; // rows that decode: the first ones, unless there are halves
+  /**
+   * Rows stand as two runs of both kinds, [D1 P1 D2 P2]; these are D1 and P1 (arrangement.ts). The batch is arranged when
+   * the step is lowered; sampled rows come back in the batch's own order. Default: decode rows, then prompt rows.
+   */
+  halves?: Halves;
   /** The whole device; shares of what runs at the same time add up to at most this. */
   workgroups: number;
   nano: readonly NanoOperation[]; // operations of a layer only, in order of issue

@@ -3,9 +3,9 @@
  * `overlap`. They are made for a batch and resolve to others (resolve.ts).
  */
 import type { Operation, OperationGraph, OperationName, Work } from '../model/graph.ts';
+import { arrange, decodeRowsIn, type Arrangement, type BatchRows, type TokenRange } from './arrangement.ts';
 import { layerOperations, rowsOfOperation, type NanoRange } from './dependencies.ts';
 import type { Pipeline, Stage } from './pipeline.ts';
-import type { BatchRows, TokenRange } from './resolve.ts';
 import { assemble, checkBatch, splitOperations } from './split.ts';
 import { dealStages, type DealtStages, type Wanted } from './stages.ts';
 import { parallelOverlap, type ParallelOptions } from './tensorParallel.ts';
@@ -27,6 +27,10 @@ export interface OverlapOptions {
   cut?: number;
   /** Attention shares the cores of the product beside it (Stage.colocated): both get the whole device. */
   colocated?: boolean;
+  /** 'halves': both nano-batches have decode and prompt rows, in proportion to their rows. Default 'decode-first'. */
+  arrangement?: Arrangement;
+  /** Fraction of the rows in the first nano-batch, where `boundary` is left out; default a half. On the grid. */
+  firstHalf?: number;
   name?: string;
 }
 
@@ -38,7 +42,7 @@ export function nonOverlap(graph: OperationGraph, batch: BatchRows, workgroups: 
     graph,
     batch,
     () => [],
-    (operation) => (onlyReduces(graph, operation) ? [] : [rowsOfOperation(operation, batch)]),
+    (operation) => (onlyReduces(graph, operation) ? [] : rowsOfOperation(operation, batch)),
   );
   const stages = nano.map(({ id }) => ({ members: [{ id, layer: 0 as const }] }));
   return assemble({ name: 'non-overlap', graph, batch, workgroups, nano, stages, shareOf: () => workgroups });
@@ -82,6 +86,7 @@ export function overlap(
   if (graph.options.ranks > 1) return parallelOverlap(graph, batch, workgroups, options);
   const { cut = CUT, attentionShare = Math.round(ATTENTION_SHARE * workgroups), name = 'overlap' } = options;
   const boundary = boundaryOf(batch, options);
+  const rows = arrange(batch, boundary, options.arrangement);
   if (attentionShare < 0 || attentionShare > workgroups || !(cut >= 0 && cut <= 1)) {
     throw new Error(
       `attentionShare is ${attentionShare} and cut ${cut}; expected at most the device's ${workgroups} workgroups ` +
@@ -92,11 +97,9 @@ export function overlap(
     [0, boundary],
     [boundary, batch.tokens],
   ];
-  const beside = halves.map(([start, end]) => {
-    const decode = Math.max(0, Math.min(end, batch.decodeTokens) - start);
-    return start + Math.round(decode * cut);
-  });
-  const nano = splitOperations(graph, batch, ({ name: operation }) =>
+  // Decode rows stand first in both of them.
+  const beside = halves.map((half) => half[0] + Math.round(decodeRowsIn(rows, half) * cut));
+  const nano = splitOperations(graph, rows, ({ name: operation }) =>
     operation === 'decode_attention' ? [boundary, ...beside] : [boundary],
   );
   const lines = overlapLines(graph, nano, halves, beside, [attentionShare, workgroups - attentionShare]);
@@ -106,7 +109,7 @@ export function overlap(
   return assemble({
     name,
     graph,
-    batch,
+    batch: rows,
     workgroups,
     nano,
     stages,
@@ -128,15 +131,20 @@ function colocate({ stages, shares }: DealtStages, workgroups: number): DealtSta
 }
 
 /** @throws Error when the boundary leaves a nano-batch empty */
-function boundaryOf({ tokens }: BatchRows, { boundary, grid = GRID }: OverlapOptions): number {
+function boundaryOf({ tokens }: BatchRows, options: OverlapOptions): number {
+  const { boundary, firstHalf = 1 / 2, grid = GRID } = options;
+  if (!(firstHalf > 0 && firstHalf < 1)) {
+    throw new Error(`firstHalf is ${firstHalf}; expected a fraction between 0 and 1: leave rows to both`);
+  }
   if (boundary !== undefined) {
     if (Number.isInteger(boundary) && boundary > 0 && boundary < tokens) return boundary;
     throw new Error(
       `boundary is ${boundary}; expected a row strictly between 0 and the batch's ${tokens} tokens: move it inside`,
     );
   }
-  const snapped = Math.round(tokens / 2 / grid) * grid;
-  return snapped > 0 && snapped < tokens ? snapped : Math.ceil(tokens / 2);
+  const wanted = tokens * firstHalf;
+  const snapped = Math.round(wanted / grid) * grid;
+  return snapped > 0 && snapped < tokens ? snapped : Math.min(Math.ceil(wanted), Math.max(1, tokens - 1));
 }
 
 type Half = 0 | 1;

@@ -1,4 +1,5 @@
 /** A pipeline as a table: one line for each member of each stage. */
+import { blocksOf } from './arrangement.ts';
 import type { Pipeline } from './pipeline.ts';
 
 const HEAD = ['stage', 'nano-operation', 'layer', 'lane', 'rows', 'share', 'after'];
@@ -6,6 +7,7 @@ const RIGHT = new Set([0, 5]);
 
 export function printPipeline(pipeline: Pipeline): string {
   const { name, model, device, ranks, tokens, decodeTokens, workgroups, nano, stages } = pipeline;
+  const halves = pipeline.halves ? `, ${printHalves(pipeline)}` : '';
   const byId = new Map(nano.map((each) => [each.id, each]));
   const rows = stages.flatMap(({ members, colocated }, stage) =>
     members.map(({ id, layer }, i) => {
@@ -33,9 +35,15 @@ export function printPipeline(pipeline: Pipeline): string {
       .trimEnd();
   const several = ranks > 1 ? `, ${ranks} ranks` : '';
   return [
-    `${name}: ${model} on ${device}${several}, ${tokens} tokens (${decodeTokens} decode), ${workgroups} workgroups`,
+    `${name}: ${model} on ${device}${several}, ${tokens} tokens (${decodeTokens} decode${halves}), ${workgroups} workgroups`,
     line(HEAD),
     ...rows.map(line),
     '',
   ].join('\n');
+}
+
+/** Decode + prompt rows of both halves. */
+function printHalves(pipeline: Pipeline): string {
+  const [d1, p1, d2, p2] = blocksOf(pipeline).map(({ range: [start, end] }) => end - start);
+  return `halves ${d1} + ${p1} and ${d2} + ${p2}`;
 }

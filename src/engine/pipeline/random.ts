@@ -3,9 +3,10 @@
  * device (no ranks). Equal seeds give equal pipelines.
  */
 import type { Operation, OperationGraph, OperationName } from '../model/graph.ts';
+import { withinBlocks, type BatchRows } from './arrangement.ts';
 import { dependenciesOf, layerOperations, type Dependency, type NanoRange } from './dependencies.ts';
 import type { Pipeline, Stage, StageMember } from './pipeline.ts';
-import type { BatchRows } from './resolve.ts';
+import { groups } from './resolve.ts';
 import { assemble, checkBatch, splitOperations } from './split.ts';
 import { deal } from './stages.ts';
 
@@ -54,6 +55,13 @@ export function randomPipeline(
   });
 }
 
+/** The same batch in halves of any size, also with no rows of a kind. */
+export function randomHalves({ tokens, decodeTokens }: BatchRows, seed: number): BatchRows {
+  const random = generator(seed);
+  const halves = { decode: random(decodeTokens + 1), prefill: random(tokens - decodeTokens + 1) };
+  return { tokens, decodeTokens, halves };
+}
+
 /** A whole number in [0, below). */
 type Random = (below: number) => number;
 
@@ -72,6 +80,8 @@ function generator(seed: number): Random {
 function randomSplits(graph: OperationGraph, batch: BatchRows, random: Random): NanoRange[] {
   const moe = graph.model.moe !== undefined;
   const borders = someRows(batch.tokens, random(MOST_NANO_BATCHES), random);
+  if (batch.halves && borders.length > 0 && random(2) === 0)
+    borders[0] = batch.halves.decode + batch.halves.prefill;
   // A few rows for all operations: otherwise hardly two of them would share a range.
   const pool = someRows(batch.tokens, 4, random);
   let further = random(3);
@@ -100,9 +110,12 @@ function someRows(tokens: number, count: number, random: Random): number[] {
   return tokens < 2 ? [] : Array.from({ length: count }, () => 1 + random(tokens - 1));
 }
 
-function fits(nano: readonly NanoRange[], { tokens }: BatchRows): boolean {
+function fits(nano: readonly NanoRange[], batch: BatchRows): boolean {
+  const { tokens } = batch;
   const attention = nano.filter(({ operation }) => operation.endsWith('_attention'));
-  const ranges = new Set([`0,${tokens}`, ...nano.map(({ range }) => range.join())]);
+  const own = nano.map(({ range }) => range);
+  const sampled = batch.halves ? withinBlocks(batch, groups({ tokens, nano })) : [];
+  const ranges = new Set([[0, tokens], ...own, ...sampled].map((range) => range.join()));
   return attention.length <= MOST_ATTENTION && ranges.size <= MOST_RANGES;
 }
 

@@ -1,5 +1,6 @@
 /** Nano-operations from token ranges: one list of ranges for each operation gives ids, lanes and dependencies. */
 import { LANES, type Operation, type OperationGraph } from '../model/graph.ts';
+import { halvesProblem, type BatchRows, type TokenRange } from './arrangement.ts';
 import { dependenciesOf, layerOperations, rowsOfOperation, type NanoRange } from './dependencies.ts';
 import {
   PIPELINE_FORMAT,
@@ -8,7 +9,6 @@ import {
   type Pipeline,
   type Stage,
 } from './pipeline.ts';
-import type { BatchRows, TokenRange } from './resolve.ts';
 
 /**
  * Where an operation is cut: row numbers strictly inside the rows that it covers, in any order; those outside are
@@ -31,7 +31,7 @@ export function splitOperations(
   graph: OperationGraph,
   batch: BatchRows,
   cutsOf: CutsOf,
-  coverOf: CoverOf = (operation) => [rowsOfOperation(operation, batch)],
+  coverOf: CoverOf = (operation) => rowsOfOperation(operation, batch),
 ): NanoRange[] {
   const nano: NanoRange[] = [];
   for (const operation of layerOperations(graph).values()) {
@@ -80,6 +80,7 @@ export function assemble(parts: Assembly): Pipeline {
     ranks: graph.options.ranks,
     tokens: batch.tokens,
     decodeTokens: batch.decodeTokens,
+    ...(batch.halves && { halves: batch.halves }),
     workgroups: parts.workgroups,
     nano: made.sort((a, b) => rank(a) - rank(b)),
     stages,
@@ -88,9 +89,13 @@ export function assemble(parts: Assembly): Pipeline {
 }
 
 /** @throws Error when no pipeline can be made for such a batch or device. */
-export function checkBatch({ tokens, decodeTokens }: BatchRows, workgroups: number): void {
+export function checkBatch({ tokens, decodeTokens, halves }: BatchRows, workgroups: number): void {
   const whole = [tokens, decodeTokens, workgroups].every(Number.isInteger);
-  if (whole && tokens >= 1 && decodeTokens >= 0 && decodeTokens <= tokens && workgroups >= 1) return;
+  if (whole && tokens >= 1 && decodeTokens >= 0 && decodeTokens <= tokens && workgroups >= 1) {
+    const problem = halvesProblem({ tokens, decodeTokens, halves });
+    if (problem) throw new Error(problem);
+    return;
+  }
   throw new Error(
     `got a batch of ${tokens} tokens, ${decodeTokens} of them decode, on ${workgroups} workgroups; ` +
       'expected at least one token and one workgroup, and no more decode tokens than tokens: correct the batch',

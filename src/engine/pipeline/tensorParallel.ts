@@ -4,6 +4,7 @@
  * LLaMA-2-70B). Two nano-batches; K, Q, V and attention are split further, so that attention starts early.
  */
 import type { Operation, OperationGraph, OperationName } from '../model/graph.ts';
+import type { Arrangement } from './arrangement.ts';
 import { layerOperations, rowsOfOperation, type NanoRange } from './dependencies.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { BatchRows, TokenRange } from './resolve.ts';
@@ -30,6 +31,8 @@ export interface ParallelOptions {
   kqv1?: number;
   kqv3?: number;
   grid?: number;
+  /** 'halves' is an error here: collectives hide behind products, not decode attention. */
+  arrangement?: Arrangement;
   name?: string;
   /** The published splits are of one GPU's workgroups: fractions to use instead. */
   fractions?: Partial<typeof R>;
@@ -46,12 +49,16 @@ export function parallelOverlap(
   workgroups: number,
   options: ParallelOptions,
 ): Pipeline {
+  if (options.arrangement === 'halves' || batch.halves) {
+    throw new Error(
+      `the graph is for ${graph.options.ranks} ranks; halves are for one device: leave the arrangement out`,
+    );
+  }
   const cuts = parallelCuts(batch, options);
   const { boundary } = cuts;
   const both = graph.options.outputPath === 'both';
   const nano = splitOperations(graph, batch, cutsOf(cuts), (operation) => {
-    const rows = rowsOfOperation(operation, batch);
-    if (!both || !operation.path) return [rows];
+    if (!both || !operation.path) return rowsOfOperation(operation, batch);
     return [operation.path === 'gather' ? [0, boundary] : [boundary, batch.tokens]];
   });
   const lines = parallelLines(graph, nano, cuts, batch);

@@ -3,6 +3,7 @@
  * earlier stage, shares within the device. A pipeline from a file or a search is checked before a device carries it out.
  */
 import type { Operation, OperationGraph, OperationName } from '../model/graph.ts';
+import { halvesProblem } from './arrangement.ts';
 import { coverageProblems } from './coverage.ts';
 import { dependenciesOf, layerOperations } from './dependencies.ts';
 import type { NanoOperation, Pipeline } from './pipeline.ts';
@@ -47,7 +48,7 @@ export function pipelineProblems(pipeline: Pipeline, graph: OperationGraph): str
 type Operations = ReadonlyMap<OperationName, Operation>;
 
 function headProblems(
-  { tokens, decodeTokens, workgroups, ranks }: Pipeline,
+  { tokens, decodeTokens, halves, workgroups, ranks }: Pipeline,
   graph: OperationGraph,
 ): string[] {
   const problems: string[] = [];
@@ -63,6 +64,8 @@ function headProblems(
         'with 0 <= decodeTokens <= tokens and at least one workgroup: correct them',
     );
   }
+  const problem = halvesProblem({ tokens, decodeTokens, halves });
+  if (problem) problems.push(problem);
   return problems;
 }
 

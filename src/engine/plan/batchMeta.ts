@@ -15,17 +15,19 @@ import {
   type StepMetaLayout,
 } from './stepMeta.ts';
 
-/** A request of the batch as the attention plan sees it. */
+/** A request of the batch, or the part of it whose rows stand together, as the attention plan sees it. */
 export interface PlannedRequest {
   qStart: number; // first row in the dense batch
   qLen: number;
-  kvLen: number; // this step's tokens included
+  kvLen: number; // this step's tokens up to the last row included
   pageStart: number; // first entry in the pages section
 }
 
 /**
  * Writes token ids, positions, KV slots, logit rows, page tables, the counters and range slot 0.
  * @param ropeRow row of the RoPE table for a token: (request's prompt length, position, batch row) -> row
+ * @param runs where the batch's rows stand: runs of rows [start, end), one after the other in the order of the batch
+ *   (pipeline/arrangement.ts). A request that the end of a run cuts is planned as two. Logit rows keep the batch's order.
  * @throws Error when the batch exceeds the layout's capacity.
  */
 export function writeBatch(
@@ -34,6 +36,7 @@ export function writeBatch(
   layout: StepMetaLayout,
   words: Uint32Array,
   ropeRow: (promptLength: number, position: number, row: number) => number,
+  runs: readonly (readonly [start: number, end: number])[] = [[0, batch.tokens]],
 ): PlannedRequest[] {
   const { capacity } = layout;
   if (batch.tokens > capacity.tokens || batch.samples > capacity.requests) {
@@ -41,7 +44,8 @@ export function writeBatch(
       `a batch of ${batch.tokens} tokens and ${batch.samples} samples exceeds the capacity of ${capacity.tokens} and ${capacity.requests}`,
     );
   }
-  let row = 0;
+  let run = 0;
+  let [row, runEnd] = runs[0];
   let page = 0;
   let sample = 0;
   const planned: PlannedRequest[] = [];
@@ -49,16 +53,20 @@ export function writeBatch(
     if (page + request.pages.length > capacity.pages) {
       throw new Error(`the batch's page tables exceed ${capacity.pages} entries`);
     }
-    planned.push({ qStart: row, qLen: count, kvLen: start + count, pageStart: page });
+    for (let position = start; position < start + count;) {
+      if (row === runEnd) [row, runEnd] = runs[++run];
+      const stop = Math.min(start + count, position + runEnd - row);
+      planned.push({ qStart: row, qLen: stop - position, kvLen: stop, pageStart: page });
+      for (; position < stop; position++, row++) {
+        words[layout.tokenIds + row] =
+          fromSampled === undefined ? request.tokens[position] : FROM_SAMPLED | fromSampled;
+        words[layout.positions + row] = ropeRow(request.promptLength, position, row);
+        const slot = request.pages[Math.floor(position / pageSize)] * pageSize + (position % pageSize);
+        words[layout.kvSlots + row] = slot;
+      }
+    }
     words.set(request.pages, layout.pages + page);
     page += request.pages.length;
-    for (let position = start; position < start + count; position++, row++) {
-      words[layout.tokenIds + row] =
-        fromSampled === undefined ? request.tokens[position] : FROM_SAMPLED | fromSampled;
-      words[layout.positions + row] = ropeRow(request.promptLength, position, row);
-      const slot = request.pages[Math.floor(position / pageSize)] * pageSize + (position % pageSize);
-      words[layout.kvSlots + row] = slot;
-    }
     if (wanted) words[layout.logitRows + sample++] = row - 1;
   }
   writeCounts(layout, words, batch.tokens, batch.samples);

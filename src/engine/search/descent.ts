@@ -10,7 +10,8 @@ export interface Scored {
   microseconds: number; // of a layer, by the model
 }
 
-const CUTS = [0, 0.25, 0.4, 0.5, 0.6, 0.67, 0.75, 0.85, 1];
+/** Parts of a nano-batch's decode rows that are attended beside up_gate. */
+export const CUTS = [0, 0.25, 0.4, 0.5, 0.6, 0.67, 0.75, 0.85, 1];
 const SHARES = 24; // steps of the share that are looked at
 
 /** Candidates, the best first; one for each boundary. */

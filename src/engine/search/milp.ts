@@ -116,7 +116,8 @@ function solveBoundary(
   const choice: OverlapChoice = {
     boundary,
     attentionShare: Math.max(1, Math.round(share * profile.workgroups)),
-    cut: placed > 0 ? sum(beside) / placed : 1,
+    // Parts may be off by the tolerance of the solver.
+    cut: placed > 0 ? Math.min(1, Math.max(0, sum(beside) / placed)) : 1,
   };
   return { choice, microseconds: constant + solution.ObjectiveValue };
 }

@@ -6,18 +6,12 @@ import type { ModelRunner } from '../model/runner.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../pipeline/presets.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
 import { validatePipeline } from '../pipeline/validate.ts';
+import { streamCandidates } from './candidates.ts';
 import { descend, type Scored } from './descent.ts';
 import { measureSteps, mixBatch, type BatchMix, type MeasureOptions } from './measure.ts';
 import { solveStructure, type Solver } from './milp.ts';
 import { profileModel } from './profile.ts';
-import {
-  boundaries,
-  overlapTime,
-  plainTime,
-  type OverlapChoice,
-  type Rows,
-  type StageProfile,
-} from './stageModel.ts';
+import { overlapTime, plainTime, type StageProfile } from './stageModel.ts';
 
 export interface SearchOptions extends MeasureOptions {
   /** Candidates of each method that are measured. */
@@ -49,19 +43,6 @@ export interface SearchResult {
   profile: StageProfile;
   /** What each method found best by the model, us of a layer, and seconds it took. */
   methods: { name: 'descent' | 'milp'; microseconds: number; seconds: number }[];
-}
-
-/** Co-located pipelines that are measured: there is no model of what a guest costs its host. */
-function colocatedChoices(
-  rows: Rows,
-  grid: number,
-): (Pick<OverlapChoice, 'boundary' | 'cut'> & { name: string })[] {
-  const wanted = [rows.decodeTokens, rows.decodeTokens / 2, rows.tokens / 2];
-  const all = boundaries(rows, grid);
-  const near = (at: number): number => all.reduce((a, b) => (Math.abs(b - at) < Math.abs(a - at) ? b : a));
-  return [...new Set(wanted.map(near))].flatMap((boundary) =>
-    [0.67, 1].map((cut) => ({ boundary, cut, name: `colocated ${boundary}/${cut}` })),
-  );
 }
 
 /** Less than this is noise: two runs of the same order differ by as much. */
@@ -124,8 +105,9 @@ export async function searchMix(
       const { solver } = options;
       if (solver) timed('milp', () => solveStructure(solver, profile, rows, grid));
       if (runner.device.target.kind === 'cuda') {
-        for (const choice of colocatedChoices(rows, grid)) {
-          preset(overlap(graph, rows, workgroups, { ...choice, colocated: true }));
+        for (const { options: choice, microseconds } of streamCandidates(profile, rows, grid)) {
+          const modelled = microseconds === undefined ? undefined : (microseconds * layers) / 1000;
+          preset(overlap(graph, rows, workgroups, choice), modelled);
         }
       }
     }

@@ -2,6 +2,7 @@
  * What a layer costs as stages on one device, from a profile: what the search scores its candidates with, a few
  * microseconds each. Measured times decide in the end; the model only has to put candidates in a good order.
  */
+import { arrange, decodeRowsIn, type Arrangement, type TokenRange } from '../pipeline/arrangement.ts';
 
 /** Microseconds of operations alone, with the whole device. */
 export interface StageProfile {
@@ -57,6 +58,8 @@ export interface OverlapChoice {
   boundary: number;
   attentionShare: number; // workgroups
   cut: number;
+  /** How the rows of the batch stand; default 'decode-first'. */
+  arrangement?: Arrangement;
 }
 
 export interface Rows {
@@ -83,7 +86,7 @@ export function plainTime(profile: StageProfile, { tokens, decodeTokens }: Rows)
 export function overlapTime(profile: StageProfile, rows: Rows, choice: OverlapChoice): number {
   const { products, small, workgroups } = profile;
   const share = choice.attentionShare / workgroups;
-  const halves = halvesOf(rows, choice.boundary);
+  const halves = halvesOf(rows, choice.boundary, choice.arrangement);
   let time = 0;
   halves.forEach((half, at) => {
     const other = halves[1 - at];
@@ -101,15 +104,17 @@ export function overlapTime(profile: StageProfile, rows: Rows, choice: OverlapCh
 
 /** Rows, and how many of them decode and prefill, of both nano-batches. */
 export function halvesOf(
-  { tokens, decodeTokens }: Rows,
+  rows: Rows,
   boundary: number,
+  arrangement?: Arrangement,
 ): { rows: number; decode: number; prefill: number }[] {
-  const ranges = [
+  const arranged = arrange(rows, boundary, arrangement);
+  const ranges: TokenRange[] = [
     [0, boundary],
-    [boundary, tokens],
+    [boundary, rows.tokens],
   ];
   return ranges.map(([start, end]) => {
-    const decode = Math.max(0, Math.min(end, decodeTokens) - start);
+    const decode = decodeRowsIn(arranged, [start, end]);
     return { rows: end - start, decode, prefill: end - start - decode };
   });
 }

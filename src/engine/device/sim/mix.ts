@@ -4,6 +4,7 @@
  * without walking its rows for each nano-operation.
  */
 import type { Work } from '../../model/graph.ts';
+import { decodeRowsIn, type BatchRows } from '../../pipeline/arrangement.ts';
 import type { Segment } from '../../schedule/scheduler.ts';
 
 export type BatchMix = Work;
@@ -36,9 +37,15 @@ export function pairs(start: number, count: number): number {
   return count * start + (count * (count + 1)) / 2;
 }
 
-/** Fills `work` with the part of a mix that lies in token rows [start, end). */
-export function workOfRange(mix: BatchMix, start: number, end: number, work: Work): Work {
-  const decodeTokens = Math.max(0, Math.min(end, mix.decodeTokens) - start);
+/** Fills `work` with the part of a mix that lies in token rows [start, end); `rows`: how they stand. */
+export function workOfRange(
+  mix: BatchMix,
+  start: number,
+  end: number,
+  work: Work,
+  rows: BatchRows = mix,
+): Work {
+  const decodeTokens = decodeRowsIn(rows, [start, end]);
   const decodePart = mix.decodeTokens > 0 ? decodeTokens / mix.decodeTokens : 0;
   const prefill = mix.tokens - mix.decodeTokens;
   const prefillPart = prefill > 0 ? (end - start - decodeTokens) / prefill : 0;

@@ -4,7 +4,7 @@
  */
 import type { Cost, Operation, OperationGraph, Work } from '../../model/graph.ts';
 import type { Pipeline } from '../../pipeline/pipeline.ts';
-import { resolveRange } from '../../pipeline/resolve.ts';
+import { resolver, resolveRows } from '../../pipeline/resolve.ts';
 import { operationSeconds } from './cost.ts';
 import type { Gpu } from './gpus.ts';
 import type { InterferenceTable } from './interference.ts';
@@ -83,10 +83,12 @@ export class StepModel {
   costs(mix: Readonly<BatchMix>): Map<string, Cost & { seconds: number }> {
     const pipeline = this.options.pipelineFor(mix);
     const { operations, seconds } = this.#fill(pipeline, mix);
+    const rows = resolveRows(pipeline, mix);
+    const resolve = resolver(pipeline, mix);
     return new Map(
       pipeline.nano.map((nano, i) => {
-        const [start, end] = resolveRange(pipeline, nano.range, mix);
-        const cost = operations[i].cost(workOfRange(mix, start, end, this.#work));
+        const [start, end] = resolve(nano.range);
+        const cost = operations[i].cost(workOfRange(mix, start, end, this.#work, rows));
         return [nano.id, { ...cost, seconds: seconds[i] }];
       }),
     );
@@ -95,12 +97,12 @@ export class StepModel {
   #fill(pipeline: Pipeline, mix: Readonly<BatchMix>): Prepared {
     const prepared = this.#prepare(pipeline, mix);
     const { operations, seconds } = prepared;
+    const rows = resolveRows(pipeline, mix);
+    const resolve = resolver(pipeline, mix);
     pipeline.nano.forEach((nano, i) => {
-      const [start, end] = resolveRange(pipeline, nano.range, mix);
-      seconds[i] =
-        end > start
-          ? operationSeconds(this.options.gpu, operations[i], workOfRange(mix, start, end, this.#work))
-          : 0;
+      const [start, end] = resolve(nano.range);
+      const work = workOfRange(mix, start, end, this.#work, rows);
+      seconds[i] = end > start ? operationSeconds(this.options.gpu, operations[i], work) : 0;
     });
     this.options
       .side?.(pipeline, mix)
