@@ -50,7 +50,7 @@ async function ablate(device: Device, options: RealOptions): Promise<Ablation> {
   const batch = usage(() => mixBatch(runner, mix));
   const graph = runner.graph(model);
   const pipelines = [
-    ...presetPipelines(graph, { tokens, decodeTokens: decode }, coreWorkgroups(target)),
+    ...presetPipelines(graph, { tokens, decodeTokens: decode }, coreWorkgroups(target), target.kind),
     ...usage(() => readPipelines(options.pipeline ?? [], graph)),
   ];
   print(`${model}, ${layers} layers on ${target.name}: ${mixName(mix)}, ${rounds} rounds`);

@@ -1,5 +1,6 @@
 /** The preset pipelines for a loaded model, and pipelines from files. */
 import { readFileSync } from 'node:fs';
+import type { DeviceKind } from '../../src/engine/device.ts';
 import type { OperationGraph } from '../../src/engine/model/graph.ts';
 import { parsePipeline } from '../../src/engine/pipeline/json.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
@@ -7,11 +8,28 @@ import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/pr
 import type { BatchRows } from '../../src/engine/pipeline/resolve.ts';
 import { validatePipeline } from '../../src/engine/pipeline/validate.ts';
 
-export function presetPipelines(graph: OperationGraph, batch: BatchRows, workgroups: number): Pipeline[] {
-  return [
+/** SMs that attention gets beside products: from 32 of 132 it draws 83 % of the bandwidth. */
+const SPLIT = 32 / 132;
+
+/** What every device can run; on cuda also halves, with attention on SMs of its own or as a guest. */
+export function presetPipelines(
+  graph: OperationGraph,
+  batch: BatchRows,
+  workgroups: number,
+  kind?: DeviceKind,
+): Pipeline[] {
+  const presets = [
     nonOverlap(graph, batch, workgroups),
     nanoBatchOnly(graph, batch, workgroups),
     overlap(graph, batch, workgroups),
+  ];
+  if (kind !== 'cuda' || batch.decodeTokens < 2) return presets;
+  const halves = { arrangement: 'halves' as const, cut: 1 };
+  const attentionShare = Math.max(1, Math.round(SPLIT * workgroups));
+  return [
+    ...presets,
+    overlap(graph, batch, workgroups, { ...halves, attentionShare, name: `halves, ${attentionShare} SMs` }),
+    overlap(graph, batch, workgroups, { ...halves, colocated: true, name: 'halves, co-located' }),
   ];
 }
 
