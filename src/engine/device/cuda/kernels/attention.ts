@@ -30,6 +30,9 @@ import {
 const TILE = 16;
 const GUEST_THREADS = 128;
 const BYTES = 2; // of an element that TMA copies
+/** Kernels that can record their work items; records of a CTA, more than a balanced plan gives it. */
+const PROFILING: readonly string[] = ['attention_wgmma', 'attention_decode', 'attention_mixed'];
+const RECORDS = 64;
 
 function shapeOf(call: AttentionCall): CudaAttentionShape {
   const { tile, headDim, heads, kvHeads, pageSize, q, kCache, invocations } = call;
@@ -143,6 +146,7 @@ function launchOf(
     ctas: ctasOf(call, target),
     threads: variant.threads,
     sharedBytes: variant.sharedBytes,
+    ...(PROFILING.includes(variant.source) && { profiles: { records: RECORDS } }),
   };
 }
 
