@@ -24,12 +24,10 @@ const recording: Partial<CudaRegistry> = {
   clear: {
     prebuilt: clear.prebuilt,
     launches: (call, target) =>
-      clear
-        .launches(call, target)
-        .map((launch) => ({
-          ...launch,
-          ...(call.label !== 'silent' && { ctas: 2, profiles: { records: 2 } }),
-        })),
+      clear.launches(call, target).map((launch) => ({
+        ...launch,
+        ...(call.label !== 'silent' && { ctas: 2, profiles: { records: 2 } }),
+      })),
   },
 };
 
