@@ -48,26 +48,46 @@ function filesOf(config: ModelConfig): ModelFiles {
   };
 }
 
+/** A device that computes nothing; `more`: what a test wants of it besides. */
+export function idleDevice(target: DeviceTarget, more: Partial<Device>): Device {
+  const device: Partial<Device> = {
+    target,
+    createBuffer: (label: string, bytes: number): DeviceBuffer => ({ label, bytes }),
+    write: () => undefined,
+    submit: () => undefined,
+    read: async (_buffer, _offset, bytes) => new ArrayBuffer(bytes),
+    loadFile: async () => undefined,
+    compile: async (label, calls) => ({ label, calls, destroy: () => undefined }),
+    ...more,
+  };
+  return device as Device;
+}
+
+/** A runner of the model, with one layer and no weights. */
+export async function modelRunner(
+  json: object,
+  device: Device,
+  options: SizeOptions = {},
+): Promise<ModelRunner> {
+  const config = parseModelConfig(JSON.parse(JSON.stringify(json)));
+  const sizes = chooseSizes(config, device.target, { storage: 'bf16', maxModelLen: 1024, ...options });
+  return ModelRunner.load(device, config, filesOf(config), sizes);
+}
+
 /** Calls of every program, for each bucket of rows. */
 export async function modelCalls(
   json: object,
   target: DeviceTarget,
   options: SizeOptions = {},
 ): Promise<ProgramCall[]> {
-  const config = parseModelConfig(JSON.parse(JSON.stringify(json)));
   const made: ProgramCall[] = [];
-  const device: Partial<Device> = {
-    target,
-    createBuffer: (label: string, bytes: number): DeviceBuffer => ({ label, bytes }),
-    write: () => undefined,
-    loadFile: async () => undefined,
+  const device = idleDevice(target, {
     compile: async (label, calls): Promise<CompiledProgram> => {
       made.push(...calls);
       return { label, calls, destroy: () => undefined };
     },
-  };
-  const sizes = chooseSizes(config, target, { storage: 'bf16', maxModelLen: 1024, ...options });
-  const runner = await ModelRunner.load(device as Device, config, filesOf(config), sizes);
+  });
+  const runner = await modelRunner(json, device, options);
   await runner.compile();
   return made;
 }

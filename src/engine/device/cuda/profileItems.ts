@@ -2,8 +2,13 @@
  * What every CTA of a program's launches worked on, when, and on which multiprocessor: the launches are made again from
  * kernels that record it (PROFILE=1), each with a buffer of its own, and run once, on the same streams.
  */
-import { tensor, type CompiledProgram, type DeviceBuffer, type ProfiledItem } from '../../device.ts';
-import type { TensorView } from '../../device.ts';
+import {
+  tensor,
+  type CompiledProgram,
+  type DeviceBuffer,
+  type ProfiledItem,
+  type TensorView,
+} from '../../device.ts';
 import type { LaunchName } from './compileProgram.ts';
 import type { CudaLaunch } from './launch.ts';
 import { decodeProfile, profileBytes, type ProfileRecords } from './profileRecords.ts';
