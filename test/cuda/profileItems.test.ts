@@ -138,15 +138,19 @@ describe('work items of a program', () => {
   });
 
   it('are recorded again with more room where some found none', async () => {
-    const program = await device.compile('p', [call('a')]);
-    const room: number[] = [];
-    native.onRun = ([launch]) => {
-      room.push((launch as NativeLaunch).args.at(-1)![1]);
+    const program = await device.compile('p', [call('b'), call('a')]);
+    const room: number[][] = [];
+    native.onRun = (launches) => {
+      room.push((launches as NativeLaunch[]).map(({ args }) => args.at(-1)![1]));
+      const launch = launches[1];
       for (let i = 0; i < 5; i++)
         record(launch as NativeLaunch, 1, { event: 3, sm: 0, number: i, begin: 10 * i, end: 10 * i + 9 });
     };
     const items = await device.profileItems(program);
-    expect(room).toEqual([2, 5]);
+    expect(room, 'where it is needed').toEqual([
+      [2, 2],
+      [2, 5],
+    ]);
     expect(items.map(({ number }) => number)).toEqual([0, 1, 2, 3, 4]);
   });
 

@@ -52,19 +52,19 @@ export async function profileItems(
   label: string,
   again: (change: ChangeLaunch) => Promise<CompiledProgram>,
 ): Promise<ProfiledItem[]> {
-  const first = await runProfiled(device, label, again, 1);
-  const lost = first.some(({ profile }) => profile.dropped > 0);
+  const first = await runProfiled(device, label, again, []);
+  if (first.every(({ profile }) => profile.dropped === 0)) return itemsOf(first);
   // Whoever had no room for all of its events said how many there are: they are the same in every run.
-  const most = Math.max(...first.map(({ profile }) => profile.most));
-  return itemsOf(lost ? await runProfiled(device, label, again, most) : first);
+  const room = first.map(({ profile }) => profile.most);
+  return itemsOf(await runProfiled(device, label, again, room));
 }
 
-/** Runs the program once with room for `least` records of each CTA or more. */
+/** Runs the program once. `room`: records that CTAs need, by launch that records; what launches say when left out. */
 async function runProfiled(
   device: ProfiledDevice,
   label: string,
   again: (change: ChangeLaunch) => Promise<CompiledProgram>,
-  least: number,
+  room: readonly number[],
 ): Promise<{ name: LaunchName; profile: ProfileRecords }[]> {
   const areas: Area[] = [];
   const silent = new Set<string>();
@@ -76,7 +76,7 @@ async function runProfiled(
         return launch;
       }
       const { ctas } = launch;
-      const records = Math.max(launch.profiles.records, least);
+      const records = Math.max(launch.profiles.records, room[areas.length] ?? 0);
       const bytes = profileBytes(ctas, records);
       const buffer = device.createBuffer(`profile of ${name.label}`, bytes);
       areas.push({ name, buffer, ctas, records });
