@@ -90,12 +90,13 @@ async function prebuildModule() {
   );
 }
 
+const shapesFile = join(cache, 'aot.json');
+
 /** Shapes of earlier cuda:aot runs and of this one. */
 function aotShapes() {
-  const file = join(cache, 'aot.json');
   /** @type {Record<'headDims' | 'groups' | 'pageSizes', number[]>} */
-  const kept = existsSync(file)
-    ? JSON.parse(readFileSync(file, 'utf8'))
+  const kept = existsSync(shapesFile)
+    ? JSON.parse(readFileSync(shapesFile, 'utf8'))
     : { headDims: [], groups: [], pageSizes: [] };
   const numbers = (/** @type {string} */ name, /** @type {string[]} */ texts) =>
     texts.map((text) => {
@@ -104,13 +105,11 @@ function aotShapes() {
         throw new Error(`--${name} is ${text}; expected a whole number from 1 up`);
       return value;
     });
-  const all = {
+  return {
     headDims: [...new Set([...kept.headDims, ...numbers('head-dim', options['head-dim'])])],
     groups: [...new Set([...kept.groups, ...numbers('group', options.group)])],
     pageSizes: [...new Set([...kept.pageSizes, ...numbers('page-size', options['page-size'])])],
   };
-  writeFileSync(file, JSON.stringify(all));
-  return all;
 }
 
 /** Runs nvcc; resolves with what it printed, rejects when it fails. */
@@ -182,6 +181,7 @@ async function main() {
       exact: false,
     })),
   ];
+  writeFileSync(shapesFile, JSON.stringify(shapes)); // no kernel refused them
   const started = performance.now();
   console.log(`nvcc ${version}: ${jobs.length} kernels`);
   /** @type {import('../src/engine/device/cuda/prebuild.ts').PrebuiltImage[]} */

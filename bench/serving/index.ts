@@ -3,7 +3,7 @@
  * sampling), without threads, HTTP and text: tokens per second for several numbers of streams, and where one decode
  * step spends its time.
  */
-import type { Device } from '../../src/engine/device.ts';
+import { DeviceLostError, type Device } from '../../src/engine/device.ts';
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
 import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts';
@@ -13,6 +13,7 @@ import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { StepInfo } from '../../src/engine/loop/flight.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
+import { recordItems } from '../../src/engine/trace/recordItems.ts';
 import { recordPages } from '../../src/engine/trace/recordPages.ts';
 import { recordSteps } from '../../src/engine/trace/recordSteps.ts';
 import { openDevice } from '../kernels/index.ts';
@@ -113,6 +114,7 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
       const timings = await runner.profileLast();
       const calls = runner.lastCalls;
       recordCalls(builder, { device: 'one decode step', calls, timings });
+      await recordMultiprocessors(builder, runner, print);
       const steps: StepInfo[] = [];
       const tokens = Math.min(outputTokens, TRACED_TOKENS);
       const zero = performance.now();
@@ -132,6 +134,21 @@ export async function runDecodeBench(options: DecodeBenchOptions): Promise<Decod
     };
   } finally {
     device.destroy();
+  }
+}
+
+/** Lanes of the multiprocessors, where the device's kernels can tell; else a line that says why not. */
+async function recordMultiprocessors(
+  builder: TraceBuilder,
+  runner: ModelRunner,
+  print: (line: string) => void,
+): Promise<void> {
+  try {
+    const items = await runner.profileLastItems();
+    if (items) recordItems(builder, { device: 'the same step by multiprocessor', items });
+  } catch (error) {
+    if (error instanceof DeviceLostError) throw error;
+    print(`no lanes of multiprocessors: ${(error as Error).message}`);
   }
 }
 

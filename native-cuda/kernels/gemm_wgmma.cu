@@ -10,9 +10,11 @@
 // sums of the ranges meet in `scratch`; who has the last range of K adds them up, in the order of K.
 //
 // SILU: the rows of w are gate rows, then up rows; a tile holds 8 gate rows, 8 up rows, and so on in turn.
+// PROFILE: records each tile, and each part of one (lib/profile.cuh).
 #include "lib/gemmParts.cuh"
 #include "lib/gemmWork.cuh"
 #include "lib/gemmWrite.cuh"
+#include "lib/profile.cuh"
 
 __device__ __forceinline__ void loadWeights(u32 to, const TensorMap &map, u32 barrier, u32 step, u32 row, u32 rank) {
   // This CTA's share of the weight tile, for the CTAs with the same weights.
@@ -82,7 +84,12 @@ __device__ __forceinline__ void load(Work work, u32 ring, u32 full, u32 empty, c
 extern "C" __global__ void LAUNCH_LIMITS
     gemm_wgmma(const __grid_constant__ TensorMap weights, const __grid_constant__ TensorMap tokens, const u32 *meta,
                u32 rangeWord, u32 capacity, u32 columns, u32 steps, u32 groupT, stored<OUT> *out, u32 ldc, u32 outColumn,
-               const float *bias, float4 *scratch, u32 *counters) {
+               const float *bias, float4 *scratch, u32 *counters
+#if PROFILE
+               ,
+               u64 *profile, u32 records
+#endif
+    ) {
   extern __shared__ u8 shared[];
   const u32 ring = sharedAddress(shared) + 1023 & ~1023u;
   const u32 turns = ring + STAGES * STAGE_BYTES;
@@ -136,7 +143,14 @@ extern "C" __global__ void LAUNCH_LIMITS
     u32 stage = 0, parity = 0;
     waitForEarlier();
     letNextStart();
+#if PROFILE
+    const Profiler profiler(profile, records);
+#endif
     while (work.next()) {
+#if PROFILE
+      // From the first wait for operands to the last sum that is written or left for others.
+      const ProfileScope scope(profiler, work.isPart() ? PRODUCT_PART : PRODUCT_TILE, work.tile, threadIdx.x == 0);
+#endif
       Sums sums;
       u32 keep = 0;
       u32 before = STAGES;

@@ -6,7 +6,7 @@
  * What changes from step to step (token ids, positions, page tables, work items, sampling parameters) travels in one
  * small metadata buffer whose layout never moves (plan/stepMeta.ts), so a step is: write metadata, submit, read tokens.
  */
-import type { ProgramCall } from './kernels/calls.ts';
+import type { KernelCall, ProgramCall } from './kernels/calls.ts';
 
 export type DeviceKind = 'webgpu' | 'cuda' | 'cpu' | 'sim';
 
@@ -79,6 +79,23 @@ export interface CallTiming {
   startNanoseconds?: number;
 }
 
+/** A piece of a call's work: what one CTA did in between, on one multiprocessor. */
+export interface ProfiledItem {
+  kernel: string;
+  label: string;
+  /** The call that it is a part of. */
+  call?: KernelCall;
+  cta: number;
+  sm: number;
+  /** What it is: "tile", "item of 16 rows". */
+  event: string;
+  /** Which one of its launch. */
+  number: number;
+  /** Nanoseconds from the first begin of the profile. */
+  beginNs: number;
+  endNs: number;
+}
+
 export interface DeviceLostInfo {
   reason: string;
 }
@@ -109,6 +126,11 @@ export interface Device {
   /** Runs the program once with a timestamp around each call (waits for it). Empty when `!features.timestamps`. */
   profile(program: CompiledProgram): Promise<CallTiming[]>;
 
+  /**
+   * Runs the program once with kernels that record their work items (waits for it), where the device has such kernels.
+   * @throws Error when none of the program's kernels can
+   */
+  profileItems?(program: CompiledProgram): Promise<ProfiledItem[]>;
   /** Free and all bytes of the device's memory, where the device can tell. */
   deviceMemory?(): DeviceMemory;
   /** Streams parts of a file into buffers, faster than write() could; where the device can read files. */

@@ -8,111 +8,11 @@ import { CudaDevice } from '../../src/engine/device/cuda/cudaDevice.ts';
 import { clear } from '../../src/engine/device/cuda/kernels/clear.ts';
 import type { CudaLaunch, CudaRegistry } from '../../src/engine/device/cuda/launch.ts';
 import { ModuleStore } from '../../src/engine/device/cuda/modules.ts';
-import {
-  CODE,
-  KIND,
-  RECORD,
-  type NativeAddon,
-  type NativeDevice,
-  type NativeDeviceInfo,
-  type NativeLaunch,
-  type NativeProductLaunch,
-  type NativeProgram,
-} from '../../src/engine/device/cuda/native.ts';
+import { KIND, type NativeLaunch, type NativeProductLaunch } from '../../src/engine/device/cuda/native.ts';
 import type { ClearCall, JoinedCall } from '../../src/engine/kernels/calls.ts';
 import { cudaTarget } from '../../src/engine/device/cuda/target.ts';
 import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
-
-const INFO: NativeDeviceInfo = {
-  ordinal: 0,
-  name: 'Fake H100',
-  uuid: '00',
-  computeCapability: 90,
-  multiprocessors: 132,
-  sharedBytesPerCta: 232448,
-  l2Bytes: 50 << 20,
-  memoryBytes: 80e9,
-};
-
-/** Memory is one map from address to bytes; programs are only counted. */
-class FakeNative implements NativeDevice {
-  readonly info = INFO;
-  calls: string[] = [];
-  programs: (NativeLaunch | NativeProductLaunch)[][] = [];
-  runs = 0;
-  failNext: { message: string; sticky: boolean } | undefined;
-  badImages = new Set<string>();
-  #next = 4096;
-  #memory = new Map<number, Uint8Array>();
-
-  #enter(name: string): void {
-    this.calls.push(name);
-    const failure = this.failNext;
-    this.failNext = undefined;
-    if (failure) throw Object.assign(new Error(failure.message), { sticky: failure.sticky });
-  }
-  memory() {
-    return { free: 1000, total: 80e9 };
-  }
-  allocate(bytes: number): number {
-    this.#enter('allocate');
-    const address = this.#next;
-    this.#next += Math.ceil(bytes / 256) * 256;
-    this.#memory.set(address, new Uint8Array(bytes));
-    return address;
-  }
-  free(): void {
-    this.#enter('free');
-  }
-  loadKernel(image: Uint8Array) {
-    this.#enter('loadKernel');
-    if (this.badImages.has(new TextDecoder().decode(image)))
-      throw new Error('CUDA_ERROR_INVALID_IMAGE (200)');
-    return { handle: 7, registers: 8, localBytes: 0 };
-  }
-  createProgram(launches: (NativeLaunch | NativeProductLaunch)[]): NativeProgram {
-    this.#enter('createProgram');
-    this.programs.push(launches);
-    return { launches: 1, destroy: () => this.calls.push('destroyProgram') };
-  }
-  execute(records: Float64Array, count: number, data: Uint8Array): void {
-    this.#enter('execute');
-    for (let at = 0; at < count * RECORD; at += RECORD) {
-      if (records[at] === CODE.run) this.runs++;
-      else this.#put(records[at + 1], data.subarray(records[at + 2], records[at + 2] + records[at + 3]));
-    }
-  }
-  write(address: number, data: Uint8Array): void {
-    this.#enter('write');
-    this.#put(address, data);
-  }
-  #find(address: number): [Uint8Array, number] {
-    for (const [start, bytes] of this.#memory)
-      if (address >= start && address < start + bytes.length) return [bytes, address - start];
-    throw new Error(`no memory at ${address}`);
-  }
-  #put(address: number, data: Uint8Array): void {
-    const [bytes, at] = this.#find(address);
-    bytes.set(data, at);
-  }
-  async read(address: number, length: number): Promise<ArrayBuffer> {
-    this.#enter('read');
-    const [bytes, at] = this.#find(address);
-    return bytes.slice(at, at + length).buffer as ArrayBuffer;
-  }
-  async idle(): Promise<void> {
-    this.#enter('idle');
-  }
-  profile(): Float64Array {
-    return Float64Array.of(0, 5, 5, 9);
-  }
-  async loadFile(): Promise<void> {
-    this.#enter('loadFile');
-  }
-  destroy(): void {
-    this.calls.push('destroy');
-  }
-}
+import { fakeAddon, FakeNative, INFO } from './fakeNative.ts';
 
 let folder: string;
 let native: FakeNative;
@@ -122,14 +22,7 @@ let image: string;
 function open(registry: Partial<CudaRegistry> = { clear }): CudaDevice {
   native = new FakeNative();
   image = 'good';
-  const addon = {
-    probe: () => ({ devices: [INFO] }),
-    prebuilt: () => new Uint8Array(0),
-    compile: async () => new TextEncoder().encode(image),
-    Device: function () {
-      return native;
-    },
-  } as unknown as NativeAddon;
+  const addon = fakeAddon(native, () => image);
   const modules = new ModuleStore({
     addon,
     sources: { source: () => '', headers: {} },

@@ -7,7 +7,13 @@ import { describe, expect, it } from 'vitest';
 import { tensor, type DType, type TensorView } from '../../src/engine/device.ts';
 import { cudaTarget } from '../../src/engine/device/cuda/target.ts';
 import { CUDA_KERNELS } from '../../src/engine/device/cuda/kernels/index.ts';
-import type { CudaArgument, CudaKernel, CudaLaunch } from '../../src/engine/device/cuda/launch.ts';
+import type {
+  CudaArgument,
+  CudaKernel,
+  CudaLaunch,
+  CudaModule,
+} from '../../src/engine/device/cuda/launch.ts';
+import { profiledLaunch } from '../../src/engine/device/cuda/profileItems.ts';
 import { kernelSources } from '../../src/engine/device/cuda/modules.ts';
 import type { KernelCall } from '../../src/engine/kernels/calls.ts';
 import { sampleScratchBytes } from '../../src/engine/kernels/sample.ts';
@@ -15,9 +21,29 @@ import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
 
 const sources = kernelSources(join('native-cuda', 'kernels'));
 
+/** The text as the preprocessor leaves it, for `#if MACRO`, #else and #endif; macros: of the launch, and #define MACRO 1. */
+function preprocessed(text: string, defines: CudaModule['defines']): string {
+  const values = new Map(Object.entries(defines).map(([name, value]) => [name, Number(value)]));
+  const open: boolean[] = [];
+  const lines = text.split('\n').filter((line) => {
+    const [, directive, rest = ''] = /^#\s*(\w+)\s*(.*)$/.exec(line) ?? [];
+    if (directive === 'if') open.push((values.get(rest) ?? 0) !== 0);
+    else if (directive === 'ifndef' || directive === 'ifdef')
+      open.push(values.has(rest) === (directive === 'ifdef'));
+    else if (directive === 'else') open.push(!open.pop());
+    else if (directive === 'endif') open.pop();
+    else if (directive === 'define' && open.every(Boolean)) {
+      const [, name, value] = /^(\w+)\s+(\d+)$/.exec(rest) ?? [];
+      if (name) values.set(name, Number(value));
+    }
+    return directive === undefined && open.every(Boolean);
+  });
+  return lines.join('\n');
+}
+
 /** Parameters of the entry, without names: "const u32 *", "float". */
-function parametersOf(source: string): string[] {
-  const text = sources.source(source);
+function parametersOf({ source, defines }: CudaModule): string[] {
+  const text = preprocessed(sources.source(source), defines);
   const list = new RegExp(`extern "C"[^;{]*?\\b${source}\\(([^)]*)\\)\\s*\\{`).exec(text);
   if (!list) throw new Error(`${source}.cu: no entry of that name`);
   return list[1].split(',').map((parameter) => parameter.trim());
@@ -131,6 +157,22 @@ const CALLS: readonly object[] = [
       ...{ partialLse: view('f32', 99), scale: 0.1, ...HEADS },
     })),
   ),
+  // In one launch with the other tile size and the merge; and as a guest.
+  ...[{ both: true, merged: true }, { merged: true }, { residency: 'guest' }].map((how) => ({
+    ...{
+      kernel: 'attention',
+      tile: 16,
+      q: view('bf16', B, 8, 128),
+      kCache: view('bf16', 9, 2, 16, 128),
+      ...how,
+    },
+    ...{
+      vCache: view('bf16', 9, 2, 16, 128),
+      out: view('bf16', B, 8, 128),
+      partialOut: view('f32', 99, 128),
+    },
+    ...{ partialLse: view('f32', 99), scale: 0.1, ...HEADS },
+  })),
   {
     ...{ kernel: 'merge', partialOut: view('f32', 99, 128), partialLse: view('f32', 99) },
     ...{ out: view('bf16', B, 8, 128), headDim: 128 },
@@ -172,14 +214,34 @@ describe.each(['hopper', 'portable'] as const)('arguments of the %s kernels', (f
     for (const call of calls) {
       const kernel = CUDA_KERNELS[name as KernelCall['kernel']] as unknown as CudaKernel<'gemm'>;
       const full = { label: name, meta, layout, ...call } as never;
-      for (const launch of kernel.launches(full, target).filter(({ product }) => !product)) check(launch);
+      for (const launch of kernel.launches(full, target).filter(({ product }) => !product)) {
+        check(launch);
+        if (launch.profiles) check(profiledLaunch(launch, view('u32', 64), launch.profiles.records));
+      }
     }
   });
 });
 
-function check({ source, variant, args }: CudaLaunch): void {
-  const parameters = parametersOf(source);
-  // A list that macros change would need a preprocessor.
-  if (parameters.some((parameter) => parameter.includes('#'))) return;
+it('kernels that record are those whose sources know how', () => {
+  const target = cudaTarget(H100 as never, 'hopper');
+  const found = new Map<string, boolean>();
+  for (const call of CALLS) {
+    const kernel = CUDA_KERNELS[(call as KernelCall).kernel] as unknown as CudaKernel<'gemm'>;
+    for (const launch of kernel.launches({ label: '', meta, layout, ...call } as never, target))
+      found.set(launch.source, launch.profiles !== undefined);
+  }
+  for (const [source, profiles] of found)
+    expect(sources.source(source).includes('#if PROFILE'), source).toBe(profiles);
+  expect(
+    [...found]
+      .filter(([, profiles]) => profiles)
+      .map(([source]) => source)
+      .sort(),
+  ).toEqual(['attention_decode', 'attention_mixed', 'attention_wgmma', 'gemm_wgmma']);
+});
+
+function check(launch: CudaLaunch): void {
+  const { source, variant, args } = launch;
+  const parameters = parametersOf(launch);
   expect(args.map(kindsOf), `${source} ${variant}: ${parameters.join(', ')}`).toEqual(parameters.map(kindOf));
 }

@@ -35,6 +35,14 @@ function modulesOf(family: 'hopper' | 'portable'): CudaModule[] {
   return [...new Map(modules.map((module) => [moduleName(module), module])).values()];
 }
 
+/** The builds that record work items, of those modules that have one. */
+function profiled(modules: readonly CudaModule[]): CudaModule[] {
+  const sources = kernelSources(FOLDER);
+  return modules
+    .filter(({ source }) => sources.source(source).includes('#if PROFILE'))
+    .map(({ source, defines }) => ({ source, defines: { ...defines, PROFILE: true } }));
+}
+
 /** Compiler's messages, or nothing. */
 async function compile(nvcc: string, module: CudaModule, architecture: string): Promise<string> {
   const compute = architecture.replace('sm', 'compute');
@@ -69,8 +77,8 @@ describe('CUDA kernels', () => {
       if (!nvcc) return context.skip('nvcc is not installed');
       const all = modulesOf(family);
       const sample = SAMPLE.flatMap((name) => all.find(({ source }) => source === name) ?? []);
-      const jobs = (ALL ? all : sample).flatMap((module) =>
-        architectures.map((architecture) => ({ module, architecture })),
+      const jobs = (ALL ? [...all, ...profiled(all)] : [...sample, ...profiled(all).slice(0, 1)]).flatMap(
+        (module) => architectures.map((architecture) => ({ module, architecture })),
       );
       const problems: string[] = [];
       let next = 0;

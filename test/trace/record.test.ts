@@ -5,8 +5,11 @@ import { flatCalls, type KernelCall, type ProgramCall } from '../../src/engine/k
 import type { StepInfo } from '../../src/engine/loop/flight.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import { traceToChrome } from '../../src/engine/trace/chrome.ts';
+import { decodeTrace, encodeTrace } from '../../src/engine/trace/file.ts';
 import { recordCalls } from '../../src/engine/trace/recordCalls.ts';
+import { recordItems } from '../../src/engine/trace/recordItems.ts';
 import { recordSteps } from '../../src/engine/trace/recordSteps.ts';
+import { SPAN_CLASSES } from '../../src/engine/trace/trace.ts';
 import { printTrace, summarize } from '../../src/engine/trace/summary.ts';
 import { importErrors } from './chromeRules.ts';
 import { build, header, randomSpans } from './traces.ts';
@@ -156,6 +159,59 @@ it('the engine: steps in flight at once are all there, and the export is clean',
       expect(lanes.find(({ lane }) => lane === 'plan and launch')!.busy / 1e6).toBeCloseTo(planned, 3);
     }),
   );
+});
+
+describe('work items of a device', () => {
+  const item = (
+    label: string,
+    kernel: KernelCall['kernel'],
+    sm: number,
+    event: string,
+    begin: number,
+    end: number,
+  ) => ({
+    ...{ kernel, label, call: call(label, kernel, { range: label === 'layers.3.kqv' ? 2 : 0, tile: 16 }) },
+    ...{ cta: 0, sm, event, number: 0, beginNs: begin, endNs: end },
+  });
+  const builder = new TraceBuilder({ ...header, source: 'cuda' });
+  recordItems(builder, {
+    ...{ device: 'step', iter: 4, zero: 1000 },
+    items: [
+      item('layers.3.kqv', 'gemm', 131, 'part of a tile', 0, 500),
+      item('layers.3.attention16', 'attention', 2, 'item of 16 rows', 100, 300),
+      item('layers.3.attention16', 'attention', 131, 'item of 128 rows', 200, 700),
+      { ...item('bench', 'gemm', 2, 'tile', 300, 400), call: undefined },
+    ],
+  });
+  const trace = builder.finish();
+
+  it('lie on a lane for each multiprocessor, in their order; what shares one is on sub-lanes', () => {
+    const { spans, tracks, strings } = trace;
+    const sms = tracks.filter(({ kind }) => kind === 'sm');
+    expect(sms.map(({ name }) => name)).toEqual(['SM 2', 'SM 131', 'SM 131 (2)']);
+    const rows = Array.from({ length: spans.rows }, (_, i) => [
+      tracks[spans.track[i]].name,
+      `${SPAN_CLASSES[spans.cls[i]]}|${strings[spans.name[i]]}`,
+      ...[spans.ts[i], spans.dur[i], spans.layer[i], spans.nb[i], spans.iter[i]],
+    ]);
+    expect(rows).toEqual([
+      ['SM 2', 'M|attention16: item of 16 rows', 1100, 200, 3, -1, 4],
+      ['SM 2', 'C|bench: tile', 1300, 100, -1, -1, 4],
+      ['SM 131', 'C|kqv.2: part of a tile', 1000, 500, 3, 2, 4],
+      ['SM 131 (2)', 'C|attention16: item of 128 rows', 1200, 500, 3, -1, 4],
+    ]);
+  });
+
+  it('go to Perfetto as threads of one process, and come back from every format', async () => {
+    const chrome = traceToChrome(trace);
+    expect(importErrors(chrome.traceEvents)).toEqual([]);
+    const threads = chrome.traceEvents.filter(({ name }) => name === 'thread_name');
+    expect(threads.map(({ args }) => args!.name)).toEqual(['SM 2', 'SM 131', 'SM 131 (2)']);
+    expect(new Set(chrome.traceEvents.map(({ pid }) => pid)).size).toBe(1);
+    for (const name of ['x.json', 'x.perfetto.json', 'x.json.gz']) {
+      expect((await decodeTrace(await encodeTrace(name, trace))).tracks).toEqual(trace.tracks);
+    }
+  });
 });
 
 describe('the summary', () => {

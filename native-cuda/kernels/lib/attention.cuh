@@ -1,8 +1,9 @@
-// What all attention kernels share: work items of the plan, output rows, mma.sync, ldmatrix, cp.async, the profiler.
+// What all attention kernels share: work items of the plan, output rows, mma.sync, ldmatrix, cp.async.
 //
 // Packed rows: the `group` query heads of a KV head lie side by side, so packed row r of a request is token r / group,
 // head kvHead * group + r % group (plan/attentionTiles.ts).
 #pragma once
+#include "profile.cuh"
 #include "types.cuh"
 
 // Where a plan lies in the metadata, and the shape of the heads. Plain words; the launch passes them one by one.
@@ -135,32 +136,3 @@ template <int OUT_TYPE> __device__ __forceinline__ void storePair(stored<OUT_TYP
   if constexpr (OUT_TYPE == F32) *reinterpret_cast<float2 *>(to) = make_float2(low, high);
   else *reinterpret_cast<u32 *>(to) = packPair<OUT_TYPE>(low, high);
 }
-
-// In-kernel profiler (macro PROFILE). The buffer holds, for each CTA, 1 + 3 * records words of 64 bits: how many events
-// wanted a record (may exceed `records`: the rest was dropped), then records of three words:
-//   tag = event | SM << 8 | number << 32   (event 1: tile of 128 rows, 2: tile of 16 rows, 3: merge; number: the item)
-//   begin, end: %globaltimer, nanoseconds
-// The host zeroes it before the launch. src/engine/device/cuda/profileRecords.ts reads it.
-#if PROFILE
-struct Profiler {
-  u64 *area;
-  u32 records;
-  u64 begun;
-  static __device__ __forceinline__ u64 now() {
-    u64 time;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(time));
-    return time;
-  }
-  __device__ __forceinline__ Profiler(u64 *buffer, u32 perCta)
-      : area(buffer + u64(blockIdx.x) * (1 + 3 * perCta)), records(perCta), begun(0) {}
-  __device__ __forceinline__ void begin() { begun = now(); }
-  __device__ __forceinline__ void end(u32 event, u32 number) {
-    u32 sm;
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-    u64 slot = atomicAdd(area, 1ull);
-    if (slot >= records) return;
-    u64 *record = area + 1 + 3 * slot;
-    record[0] = u64(event) | u64(sm) << 8 | u64(number) << 32, record[1] = begun, record[2] = now();
-  }
-};
-#endif

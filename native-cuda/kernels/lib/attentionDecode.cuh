@@ -280,7 +280,7 @@ struct Decode : DecodeFeed<WARPS, TILES, DEPTH, MAX_ROWS, COMBINE_ROWS> {
       if (MAX_ROWS == 8 || rows <= 8) consume<1>();
       else consume<MAX_ROWS == 8 ? 1 : 2>();
 #if PROFILE
-      if (warp == 0 && lane == 0) profiler.end(2, item);
+      if (warp == 0 && lane == 0) profiler.end(ATTENTION_16, item);
 #endif
       __syncwarp();
       item++, items--;

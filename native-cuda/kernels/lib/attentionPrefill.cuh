@@ -296,7 +296,7 @@ template <int BARRIER> struct Prefill {
       }
       finish(item, group, thread, ownRow, rows, o, largest, sum);
 #if PROFILE
-      if (thread == 0 && group == 0) profiler.end(1, index);
+      if (thread == 0 && group == 0) profiler.end(ATTENTION_128, index);
 #endif
       index = nextIndex, at ^= 1;
     } while (more);

@@ -2,7 +2,7 @@
  * Runs dense batches of one model on one device: owns weights, buffers and compiled programs. Knows nothing of queues,
  * text and events.
  */
-import type { CallTiming, CompiledProgram, CompileEvent, Device } from '../device.ts';
+import type { CallTiming, CompiledProgram, CompileEvent, Device, ProfiledItem } from '../device.ts';
 import type { GemmCall, ProgramCall } from '../kernels/calls.ts';
 import { MOST_PARTS } from '../kernels/gemm/choose.ts';
 import { attentionCapacity, planAttention } from '../plan/attention.ts';
@@ -315,6 +315,25 @@ export class ModelRunner implements BatchRunner {
     const timings: CallTiming[] = [];
     for (const program of this.#last) timings.push(...(await this.device.profile(program)));
     return timings;
+  }
+
+  /**
+   * Runs the programs of the last step again, one after the other, and tells what every CTA of those kernels that can
+   * record worked on; undefined on devices that cannot. Only for measuring.
+   */
+  async profileLastItems(): Promise<ProfiledItem[] | undefined> {
+    const { device } = this;
+    if (!device.profileItems) return undefined;
+    const items: ProfiledItem[] = [];
+    let start = 0;
+    for (const program of this.#last) {
+      const found = await device.profileItems(program);
+      for (const item of found) {
+        items.push({ ...item, beginNs: start + item.beginNs, endNs: start + item.endNs });
+      }
+      start = items.reduce((end, { endNs }) => Math.max(end, endNs), start);
+    }
+    return items;
   }
 
   /** The calls that profileLast() times, in order. */

@@ -31,7 +31,11 @@ export function laneOf(call: KernelCall): Lane {
 }
 
 /** "layers.3.kqv" -> layer 3, name "kqv"; a call on a slot of row ranges is a nano-operation, numbered by the slot. */
-function facts({ label, range = 0 }: KernelCall): { name: string; layer?: number; nb?: number } {
+export function callFacts({ label, range = 0 }: Pick<KernelCall, 'label' | 'range'>): {
+  name: string;
+  layer?: number;
+  nb?: number;
+} {
   const [, layer, operation] = /^layers\.(\d+)\.(.*)$/.exec(label) ?? [undefined, undefined, label];
   return {
     name: range > 0 ? `${operation}.${range}` : operation,
@@ -69,7 +73,7 @@ export function recordCalls(builder: TraceBuilder, recording: CallRecording): nu
     const parts = call.kernel === 'joined' ? call.parts : [call];
     const classes = parts.map((part) => LANE_CLASS[laneOf(part)]);
     const common = { start, end, iter };
-    const described = parts.map(facts);
+    const described = parts.map(callFacts);
     const cls = classes.includes('C') ? 'C' : classes[0];
     const name = described.map((part) => part.name).join(' | ');
     builder.span({ ...common, ...described[0], track: stream, cls, name });

@@ -25,6 +25,8 @@ export interface CompileHost {
   address(view: TensorView, use: string): number;
   /** Handle of the loaded kernel. */
   kernel(launch: CudaLaunch, onCompile?: (event: CompileEvent) => void): Promise<number>;
+  /** Puts another launch in the place of each, for profiles. */
+  change?(launch: CudaLaunch, name: LaunchName): CudaLaunch;
 }
 
 /** One launch of a program, for profiles. */
@@ -32,6 +34,7 @@ export interface LaunchName {
   callIndex: number;
   kernel: string; // source and variant
   label: string;
+  call?: KernelCall; // undefined for benches that bring their own launches
 }
 
 /** A program as the addon takes it. */
@@ -72,6 +75,7 @@ export async function programLaunches(
       label: part.label,
       launches: launchesOf(host, part),
       callIndex,
+      call: part,
     });
     if (call.kernel === 'joined') await list.sideBySide(call.parts.map(lane));
     else {
@@ -89,6 +93,7 @@ export async function programLaunches(
 
 interface Lane extends LaunchLane {
   callIndex: number;
+  call?: KernelCall;
 }
 
 /** Launches with their streams and events, as they are added. */
@@ -130,10 +135,12 @@ class LaunchList implements NativeList {
   }
 
   async add(lane: Lane, stream: number, waits: number[], signal?: string): Promise<void> {
-    const { label, launches, multiprocessors = 0, callIndex } = lane;
-    for (const [at, launch] of launches.entries()) {
-      check(launch, label, this.#host.target);
-      this.names.push({ callIndex, kernel: `${launch.source} ${launch.variant}`.trim(), label });
+    const { label, launches, multiprocessors = 0, callIndex, call } = lane;
+    for (const [at, chosen] of launches.entries()) {
+      check(chosen, label, this.#host.target);
+      const name = { callIndex, kernel: `${chosen.source} ${chosen.variant}`.trim(), label, call };
+      this.names.push(name);
+      const launch = this.#host.change?.(chosen, name) ?? chosen;
       const ends = stream === 0 ? this.#ends : [];
       const place: NativePlace = {
         stream,

@@ -13,6 +13,7 @@ import type {
   DeviceLostInfo,
   DeviceMemory,
   FilePart,
+  ProfiledItem,
   TensorView,
 } from '../../device.ts';
 import { DeviceLostError } from '../../device.ts';
@@ -31,6 +32,7 @@ import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
 import { moduleName, type ModuleOrigin, type ModuleStore } from './modules.ts';
 import type { NativeAddon, NativeDevice, NativeDeviceInfo, NativeProgram } from './native.ts';
 import { CODE, RECORD } from './native.ts';
+import { profileItems } from './profileItems.ts';
 import { cudaTarget } from './target.ts';
 
 export interface CudaDeviceOptions {
@@ -62,6 +64,8 @@ interface CudaBuffer extends DeviceBuffer {
 interface CudaProgram extends CompiledProgram {
   native: NativeProgram;
   names: readonly LaunchName[];
+  /** Its launches once more, as the host makes them. */
+  list(host: CompileHost): Promise<NativeList>;
 }
 
 /** Data up to this size is collected; larger writes cross at once. */
@@ -210,13 +214,13 @@ export class CudaDevice implements Device {
     onCompile?: (event: CompileEvent) => void,
   ): Promise<CompiledProgram> {
     this.#check();
-    return this.#program(label, calls, await programLaunches(this.#host, calls, onCompile));
+    return this.#program(label, calls, (host) => programLaunches(host, calls, onCompile));
   }
 
   /** A program of launches that no call stands for: steps in order, the lanes of a step side by side. For benches. */
   async compileLaunches(label: string, steps: readonly (readonly LaunchLane[])[]): Promise<CompiledProgram> {
     this.#check();
-    return this.#program(label, [], await launchSteps(this.#host, steps));
+    return this.#program(label, [], (host) => launchSteps(host, steps));
   }
 
   get #host(): CompileHost {
@@ -228,13 +232,20 @@ export class CudaDevice implements Device {
     };
   }
 
-  #program(label: string, calls: readonly ProgramCall[], { launches, names }: NativeList): CompiledProgram {
+  async #program(
+    label: string,
+    calls: readonly ProgramCall[],
+    list: CudaProgram['list'],
+    change?: CompileHost['change'],
+  ): Promise<CompiledProgram> {
+    const { launches, names } = await list({ ...this.#host, change });
     const native = this.#try(() => this.#native.createProgram(launches, this.#graphs));
     const program: CudaProgram = {
       label,
       calls,
       native,
       names,
+      list,
       destroy: () => {
         if (this.#lostReason !== undefined) return;
         this.#flush();
@@ -266,6 +277,11 @@ export class CudaDevice implements Device {
       microseconds: times[2 * at + 1] - times[2 * at],
       startNanoseconds: times[2 * at] * 1000,
     }));
+  }
+
+  async profileItems(program: CompiledProgram): Promise<ProfiledItem[]> {
+    const { label, calls, list } = program as CudaProgram;
+    return profileItems(this, label, (change) => this.#program(label, calls, list, change));
   }
 
   destroy(): void {

@@ -71,6 +71,11 @@ export interface CudaLaunch {
    * griddepcontrol.wait before it touches anything that another launch writes or reads. All our kernels do; default true.
    */
   early?: boolean;
+  /**
+   * The kernel has a build that records its work items (macro PROFILE, native-cuda/kernels/lib/profile.cuh), with two
+   * more parameters: see profileItems.ts. `records`: of a CTA, about as many as are needed.
+   */
+  profiles?: { records: number };
   /** Instead of a kernel: a product that cuBLASLt carries out (a backend of the GEMM registry), for `m` rows from 0. */
   product?: { a: TensorView; w: TensorView; out: TensorView; m: number; outColumn: number; add: boolean };
 }

@@ -75,13 +75,14 @@ function named(tactic: string, { label }: GemmCall): HopperVariant {
   );
 }
 
-/** What the model families need: results of 16 bits and f32, sums onto the stream, gated results. */
+/** What the model families need: results of 16 bits (Qwen2: with bias) and f32, sums onto the stream, gated results. */
 function prebuiltModules(): CudaModule[] {
   const plain = { silu: false, add: false, bias: false };
   return ALL_VARIANTS.flatMap((variant) =>
     (['bf16', 'f16'] as const).flatMap((type) => {
       const uses: HopperUse[] = [
         { ...plain, in: type, out: type },
+        { ...plain, in: type, out: type, bias: true },
         { ...plain, in: type, out: 'f32' },
         { ...plain, in: type, out: 'f32', add: true },
         { ...plain, in: type, out: type, silu: true },

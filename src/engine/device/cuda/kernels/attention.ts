@@ -10,17 +10,12 @@ import type { DType, TensorView } from '../../../device.ts';
 import type { AttentionCall } from '../../../kernels/calls.ts';
 import { attentionSection } from '../../../plan/stepMeta.ts';
 import { TYPE_MACRO } from '../launch.ts';
-import type {
-  CudaArgument,
-  CudaKernel,
-  CudaLaunch,
-  CudaModule,
-  CudaTarget,
-  TensorMapSpec,
-} from '../launch.ts';
+import type { CudaArgument, CudaKernel, CudaLaunch, CudaTarget, TensorMapSpec } from '../launch.ts';
 import { merge } from './merge.ts';
+import { prebuiltVariants } from './attentionPrebuilt.ts';
 import {
   boxRows,
+  checkHeadDim,
   chooseAttention,
   chooseMixed,
   type CudaAttentionShape,
@@ -30,6 +25,9 @@ import {
 const TILE = 16;
 const GUEST_THREADS = 128;
 const BYTES = 2; // of an element that TMA copies
+/** Kernels that can record their work items; records of a CTA, more than a balanced plan gives it. */
+const PROFILING: readonly string[] = ['attention_wgmma', 'attention_decode', 'attention_mixed'];
+const RECORDS = 64;
 
 function shapeOf(call: AttentionCall): CudaAttentionShape {
   const { tile, headDim, heads, kvHeads, pageSize, q, kCache, invocations } = call;
@@ -57,9 +55,7 @@ function check(call: AttentionCall): void {
       `${label}: got ${heads} heads for ${kvHeads} KV heads, expected a multiple; check the model`,
     );
   }
-  if (headDim > 256 || headDim % 2 !== 0) {
-    throw new Error(`${label}: got head_dim ${headDim}, expected an even number up to 256; no kernel has it`);
-  }
+  checkHeadDim(headDim, label);
 }
 
 /**
@@ -143,6 +139,7 @@ function launchOf(
     ctas: ctasOf(call, target),
     threads: variant.threads,
     sharedBytes: variant.sharedBytes,
+    ...(PROFILING.includes(variant.source) && { profiles: { records: RECORDS } }),
   };
 }
 
@@ -199,44 +196,6 @@ export function mixedLaunch(call: AttentionCall, target: CudaTarget): CudaLaunch
   ]);
 }
 
-/** Head dimensions of the model families of the engine. */
-const HEAD_DIMS = [64, 128, 256];
-
-/** A target that stands for its family when modules are prebuilt. */
-function familyTarget(family: CudaTarget['cuda']['family']): CudaTarget {
-  const hopper = family === 'hopper';
-  const cuda = {
-    computeCapability: hopper ? 90 : 80,
-    family,
-    multiprocessors: 132,
-    sharedBytesPerCta: hopper ? 232448 : 166912,
-    l2Bytes: 0,
-  };
-  return { kind: 'cuda', cuda } as CudaTarget; // the choosers look at nothing else
-}
-
-function prebuilt(family: CudaTarget['cuda']['family']): CudaModule[] {
-  const target = familyTarget(family);
-  const modules: CudaModule[] = [];
-  for (const type of ['bf16', 'f16'] as const) {
-    for (const headDim of HEAD_DIMS) {
-      const shape = { headDim, group: 4, pageSize: 16, qType: type, kvType: type };
-      const variants = [
-        chooseAttention({ ...shape, tile: 16 }, target),
-        chooseAttention({ ...shape, tile: 128 }, target),
-        chooseMixed(shape, target),
-        ...(family === 'hopper' ? [chooseAttention({ ...shape, tile: 16, threads: 128 }, target)] : []),
-      ];
-      for (const variant of variants) {
-        if (!variant) continue;
-        const { source, defines } = variant;
-        modules.push({ source, defines: { ...typesOf(source, type, type, type), ...defines } });
-      }
-    }
-  }
-  return modules;
-}
-
 /** Kernels whose CTAs merge split tiles themselves: whoever comes last. */
 const MERGING: readonly string[] = ['attention_wgmma', 'attention_decode'];
 
@@ -262,4 +221,11 @@ function mergeOf(call: AttentionCall, target: CudaTarget): CudaLaunch[] {
   return merge.launches({ ...call, kernel: 'merge', workgroups: undefined }, target);
 }
 
-export const attention: CudaKernel<'attention'> = { launches, prebuilt };
+export const attention: CudaKernel<'attention'> = {
+  launches,
+  prebuilt: (family, also) =>
+    prebuiltVariants(family, also).map(({ type, variant: { source, defines } }) => ({
+      source,
+      defines: { ...typesOf(source, type, type, type), ...defines },
+    })),
+};

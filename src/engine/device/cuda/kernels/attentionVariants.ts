@@ -49,6 +49,15 @@ export function hopperFits(shape: Omit<CudaAttentionShape, 'tile'>, target: Cuda
   );
 }
 
+/** @throws Error for head dimensions that no kernel has. */
+export function checkHeadDim(headDim: number, label: string): void {
+  if (headDim > MAX_HEAD_DIM || headDim % 2 !== 0) {
+    throw new Error(
+      `${label}: got head_dim ${headDim}, expected an even number up to ${MAX_HEAD_DIM}; no kernel has it`,
+    );
+  }
+}
+
 function sixteenBit({ qType, kvType, headDim }: Omit<CudaAttentionShape, 'tile'>): boolean {
   return (
     qType === kvType &&

@@ -2,7 +2,7 @@
 import type { GemmCall } from '../../../kernels/calls.ts';
 import { rangeWord } from '../../../plan/stepMeta.ts';
 import type { CudaLaunch, CudaModule, CudaTarget } from '../launch.ts';
-import { MMA_TILES, mmaModule, tiledLaunch } from './gemmTiles.ts';
+import { MMA_TILES, mmaModule, SIMT_TILES, simtModule, tiledLaunch } from './gemmTiles.ts';
 import { HALVES } from './vector.ts';
 
 /** @throws Error when the tensors do not fit together. */
@@ -43,9 +43,15 @@ export function checkGemm(call: GemmCall): void {
   if ((call.parts ?? 1) > 1) fail(`got ${call.parts} parts, expected 1 on cuda; add to the stream instead`);
 }
 
-/** What dense products of the model families need: 16-bit and f32 results, sums onto the stream, gated results. */
+/**
+ * What dense products of the model families need: 16-bit and f32 results, sums onto the stream, gated results; and
+ * routers, whose weights are f32.
+ */
 export function portablePrebuilt(): CudaModule[] {
   const plain = { silu: false, add: false, grouped: false };
+  const routers = SIMT_TILES.flatMap((tile) =>
+    HALVES.map((a) => simtModule({ a, w: 'f32', out: 'f32', load: 4 }, tile, plain)),
+  );
   return MMA_TILES.flatMap((tile) =>
     HALVES.flatMap((type) => [
       mmaModule(tile, { in: type, out: type }, plain),
@@ -53,5 +59,5 @@ export function portablePrebuilt(): CudaModule[] {
       mmaModule(tile, { in: type, out: 'f32' }, { ...plain, add: true }),
       mmaModule(tile, { in: type, out: type }, { ...plain, silu: true }),
     ]),
-  );
+  ).concat(routers);
 }

@@ -2,7 +2,7 @@
  * The tiles of the portable products (gemm_mma.cu, gemm_simt.cu), dense and grouped: which ones there are, which one
  * a call gets, and its launch. Pure data; gemmPortable.ts and moe_gemm.ts ask.
  */
-import type { TensorView } from '../../../device.ts';
+import type { DType, TensorView } from '../../../device.ts';
 import {
   TYPE_MACRO,
   type CudaArgument,
@@ -64,7 +64,12 @@ export const MMA_TILES: readonly MmaTile[] = [
   { BM: 32, BN: 32, BK: 128, STAGES: 5, WARPS_M: 1, WARPS_N: 1, WARPS_K: 4 },
   { BM: 16, BN: 32, BK: 128, STAGES: 6, WARPS_M: 1, WARPS_N: 1, WARPS_K: 4 },
 ];
-/** Up to so many rows the tiles without tensor cores are low. */
+/** Tiles without tensor cores: rows, columns; the first for up to FEW_ROWS rows. */
+export const SIMT_TILES = [
+  [16, 32],
+  [64, 64],
+] as const;
+type SimtTile = (typeof SIMT_TILES)[number];
 const FEW_ROWS = 16;
 
 /** Tiles for each multiprocessor that a tile size must give, or a smaller one is taken. */
@@ -115,6 +120,28 @@ export function mmaModule(
       IN: TYPE_MACRO[types.in],
       OUT: TYPE_MACRO[types.out],
       ...tile,
+      SILU: flags.silu,
+      ADD: flags.add,
+      GROUPED: flags.grouped,
+    },
+  };
+}
+
+/** A product on ordinary cores: types and elements of an access, then the tile. */
+export function simtModule(
+  types: { a: DType; w: DType; out: DType; load: number },
+  [rows, columns]: SimtTile,
+  flags: { silu: boolean; add: boolean; grouped: boolean },
+): CudaModule {
+  return {
+    source: 'gemm_simt',
+    defines: {
+      A: TYPE_MACRO[types.a],
+      W: TYPE_MACRO[types.w],
+      OUT: TYPE_MACRO[types.out],
+      BM: rows,
+      BN: columns,
+      LOAD: types.load,
       SILU: flags.silu,
       ADD: flags.add,
       GROUPED: flags.grouped,
@@ -199,18 +226,13 @@ export function tiledLaunch(product: TiledProduct, target: CudaTarget, forced?: 
     const bytes = mmaSharedBytes(tile, experts);
     return launch(module, tile.BM, tile.BN, threads, bytes, residents(bytes, threads, target));
   }
-  const [rows, columns] = product.rows <= FEW_ROWS ? [16, 32] : [64, 64];
-  const defines = {
-    A: TYPE_MACRO[a.dtype],
-    W: TYPE_MACRO[w.dtype],
-    OUT: TYPE_MACRO[out.dtype],
-    BM: rows,
-    BN: columns,
-    LOAD: Math.min(4, accessWidth(a.shape[1], [a, w])),
-    SILU: silu,
-    ADD: add,
-    GROUPED: grouped !== undefined,
-  };
+  const tile = SIMT_TILES[product.rows <= FEW_ROWS ? 0 : 1];
+  const load = Math.min(4, accessWidth(a.shape[1], [a, w]));
+  const module = simtModule({ a: a.dtype, w: w.dtype, out: out.dtype, load }, tile, {
+    silu,
+    add,
+    grouped: grouped !== undefined,
+  });
   const bytes = grouped ? (experts + 1) * 4 : 0;
-  return launch({ source: 'gemm_simt', defines }, rows, columns, 256, bytes, 4);
+  return launch(module, tile[0], tile[1], 256, bytes, 4);
 }

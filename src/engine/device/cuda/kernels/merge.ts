@@ -39,8 +39,11 @@ export const merge: CudaKernel<'merge'> = {
       },
     ];
   },
-  prebuilt: () =>
+  prebuilt: (_, also) =>
     ['BF16', 'F16'].flatMap((OUT) =>
-      [64, 128, 256].map((HEAD_DIM) => ({ source: 'merge', defines: { OUT, HEAD_DIM } })),
+      [64, 128, 256, ...(also?.headDims ?? [])].map((HEAD_DIM) => ({
+        source: 'merge',
+        defines: { OUT, HEAD_DIM },
+      })),
     ),
 };

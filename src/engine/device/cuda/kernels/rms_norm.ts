@@ -49,8 +49,8 @@ function definesOf(
   };
 }
 
-/** Hidden sizes of the model families that are prebuilt. */
-const PREBUILT_COLUMNS = [2048, 3072, 4096, 5120, 8192];
+/** Hidden sizes of the model families that are prebuilt; several give the same module. */
+const PREBUILT_COLUMNS = [896, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 5120, 8192];
 
 export const rmsNorm: CudaKernel<'rms_norm'> = {
   launches(call, target) {

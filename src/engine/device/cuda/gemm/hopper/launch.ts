@@ -64,7 +64,15 @@ export function hopperLaunch(call: GemmCall, given: HopperVariant, target: CudaT
     threads: threadsOf(variant),
     cluster,
     sharedBytes: sharedBytesOf(variant, out.dtype === 'f32'),
+    profiles: { records: unitsOf(variant, Math.min(capacity, call.maxRows), N, ctas / cluster) },
   };
+}
+
+/** Tiles and parts of tiles that a cluster has at most. */
+function unitsOf(variant: HopperVariant, rows: number, N: number, clusters: number): number {
+  const { tokens, clusterW, clusterT } = variant;
+  const tiles = Math.ceil(N / (weightsOf(variant) * clusterW)) * Math.ceil(rows / (tokens * clusterT));
+  return Math.ceil(tiles / clusters) + MOST_UNITS;
 }
 
 /** A budget smaller than a cluster: the same tiles without it. */
