@@ -27,8 +27,8 @@ class FileDevice extends CpuDevice {
     let done = 0;
     for (const { buffer, byteOffset, fileOffset, bytes } of parts) {
       const data = new Uint8Array(Math.ceil(bytes / 4) * 4);
-      expect(readSync(file, data, 0, bytes, fileOffset)).toBe(bytes);
-      expect(bytes % 4).toBe(0);
+      if (readSync(file, data, 0, bytes, fileOffset) !== bytes || bytes % 4 !== 0)
+        throw new Error(`a part of ${bytes} bytes at ${fileOffset}`);
       this.write(buffer, byteOffset, data.subarray(0, bytes));
       this.directBytes += bytes;
       progress((done += bytes));

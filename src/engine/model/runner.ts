@@ -11,6 +11,7 @@ import { usedRanges, writeBatch, type PlannedRequest } from '../plan/batchMeta.t
 import { SAMPLED_WORDS, stepMetaLayout, type StepMetaLayout } from '../plan/stepMeta.ts';
 import { writeSampling } from '../schedule/sampling.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
+import type { BatchRunner, LaunchedStep, RunnerProgress } from './batchRunner.ts';
 import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
 import { bucket, buckets } from './buckets.ts';
 import type { ModelConfig } from './config.ts';
@@ -21,40 +22,16 @@ import type { OperationGraph } from './graph.ts';
 import { bodyCalls, headCalls, type BodyShape } from './plainProgram.ts';
 import { activationCanFuse, outputParts, type ProgramParts } from './program.ts';
 import { attendsTo, PipelineSteps, SLOTS, type PipelineChoice, type PlannedStep } from './pipelineSteps.ts';
-import { sampledTokens, type SampledToken } from './sampled.ts';
+import { sampledTokens } from './sampled.ts';
 import { longPromptRow, needsOwnRow, ropeTable } from './ropeTable.ts';
 import type { EngineSizes } from './sizes.ts';
 import { directLoad } from './weightFiles.ts';
-import { loadWeights, type LoadProgress } from './weights.ts';
+import { loadWeights } from './weights.ts';
 import { WeightStore } from './weightStore.ts';
 
 export type { PipelineChoice } from './pipelineSteps.ts';
+export type { BatchRunner, LaunchedStep, RunnerProgress } from './batchRunner.ts';
 export type { SampledToken } from './sampled.ts';
-
-export interface RunnerProgress {
-  weights?(progress: LoadProgress & { bytes: number }): void;
-  compiled?(event: CompileEvent): void;
-}
-
-/** What the engine needs of a runner; tests hand in one without a device. */
-export interface BatchRunner {
-  readonly config: Pick<ModelConfig, 'vocabSize'>;
-  readonly sizes: Pick<EngineSizes, 'pages' | 'pageSize' | 'maxBatchTokens' | 'maxRequests' | 'maxModelLen'>;
-  /** Most logit adjustments of one batch. */
-  readonly maxAdjustments: number;
-  /**
-   * Plans the batch and enqueues its step; resolves when it is enqueued, not when it has run. Steps run in order, and
-   * one may be launched before the last was collected (the overlapped loop). `endTokens`: forbidden before a
-   * request's minimum length.
-   */
-  launch(batch: DenseBatch, endTokens: readonly number[]): Promise<LaunchedStep>;
-}
-
-/** A step on its way. */
-export interface LaunchedStep {
-  /** Waits for the step and returns its sampled rows, in the order of the batch's samples. Once only. */
-  collect(): Promise<SampledToken[]>;
-}
 
 export class ModelRunner implements BatchRunner {
   readonly config: ModelConfig;
