@@ -114,15 +114,14 @@ CUstream Device::laneStream(size_t lane, int multiprocessors) {
   } else {
     const Driver &d = driver();
     if (!d.cuGreenCtxStreamCreate) throw CudaError("this driver has no green contexts; it is older than CUDA 12.5", false);
-    // Lane 0 takes the first SMs, every other lane what a split of the same size leaves (one partner at a time).
+    // One split for both: the side lane's SMs are counted (in eights), lane 0 has the rest.
     CUdevResource all{};
     CHECK(d.cuDeviceGetDevResource(device_, &all, CU_DEV_RESOURCE_TYPE_SM));
     int total = all.sm.smCount;
     unsigned groups = 1;
     CUdevResource first{}, rest{};
-    int size = lane == 0 ? multiprocessors : total - multiprocessors;
-    CHECK(d.cuDevSmResourceSplitByCount(&first, &groups, &all, &rest, 0, size));
-    CUdevResource mine = lane == 0 ? first : rest;
+    CHECK(d.cuDevSmResourceSplitByCount(&first, &groups, &all, &rest, 0, total - multiprocessors));
+    CUdevResource mine = lane == 0 ? rest : first;
     CUdevResourceDesc desc;
     CHECK(d.cuDevResourceGenerateDesc(&desc, &mine, 1));
     CUgreenCtx green;

@@ -122,7 +122,6 @@ class Device : public Napi::ObjectWrap<Device> {
   CUstream stream_ = nullptr;
   std::map<std::pair<size_t, int>, CUstream> lanes_;
   std::vector<CUgreenCtx> greens_;
-  std::vector<CUstream> greenStreams_;
   std::vector<LaneMemory> laneMemory_;
   std::vector<CUdeviceptr> retired_;
   std::vector<Kernel> kernels_;

@@ -133,6 +133,28 @@ describe('a program', () => {
     );
   });
 
+  it('goes on in order from one green context to another and back', async () => {
+    const buffer = device.createBuffer('a', 64);
+    const one = clearCall(buffer);
+    const green = { ...one, contextCores: 100 };
+    await device.compile('p', [
+      { ...one, signal: 'x' },
+      green,
+      { ...green, stream: 1, needs: ['x'] },
+      green,
+      one,
+    ]);
+    const launches = native.programs[0];
+    expect(launches.map(({ multiprocessors }) => multiprocessors)).toEqual([0, 100, 100, 100, 0]);
+    expect(places(launches)).toEqual([
+      [0, '', 0],
+      [0, '0', -1],
+      [1, '0', -1],
+      [0, '', 1],
+      [0, '1', -1],
+    ]);
+  });
+
   it('passes addresses, numbers, working memory and tensor maps', async () => {
     const launch: CudaLaunch = {
       source: 'clear',

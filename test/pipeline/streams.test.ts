@@ -10,6 +10,7 @@ import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
 import { randomHalves, randomPipeline } from '../../src/engine/pipeline/random.ts';
 import { parsePipeline, pipelineToJson } from '../../src/engine/pipeline/json.ts';
+import { printPipeline } from '../../src/engine/pipeline/print.ts';
 
 const graph = operationGraph(graphModelOfShape('llama-3-8b'), {
   ranks: 1,
@@ -138,6 +139,29 @@ describe('calls on streams', () => {
         else expect(workgroups).toBeLessThanOrEqual(132 - most);
       }
     }
+  });
+});
+
+describe('pipelines in green contexts', () => {
+  const decode = { tokens: 512, decodeTokens: 512 };
+  const pipeline = overlap(graph, decode, 132, { attentionShare: 32, greenContexts: true });
+
+  it('have every call in a context: attention in the smaller one', () => {
+    expect(pipelineProblems(pipeline, graph)).toEqual([]);
+    expect(parsePipeline(pipelineToJson(pipeline))).toEqual(pipeline);
+    expect(printPipeline(pipeline)).toContain('in green contexts');
+    expectOrdered(pipeline);
+    expect(new Set(made(pipeline).map(({ contextCores }) => contextCores))).toEqual(new Set([100]));
+  });
+
+  it('are what they are without, where nothing is overlapped', () => {
+    const plain: Pipeline = { ...nonOverlap(graph, decode, 132), greenContexts: true };
+    expect(made(plain).every(({ contextCores }) => contextCores === undefined)).toBe(true);
+  });
+
+  it('cannot be co-located as well', () => {
+    const both = overlap(graph, decode, 132, { colocated: true, greenContexts: true });
+    expect(pipelineProblems(both, graph).join()).toMatch(/green contexts and a co-located stage/);
   });
 });
 

@@ -35,6 +35,8 @@ interface CallBase {
    * one after the other, and other devices run them so. Default 0.
    */
   stream?: number;
+  /** SMs of the green context of stream 0, other streams having the rest (cuda). Default: streams divide nothing. */
+  contextCores?: number;
   signal?: string;
   needs?: readonly string[];
   /**

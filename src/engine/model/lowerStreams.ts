@@ -31,6 +31,8 @@ export type CallsOf = (nano: NanoOperation, layer: number, workgroups: number | 
 /** The calls of all layers, stage by stage. */
 export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: CallsOf): KernelCall[] {
   const plan = streamPlan(pipeline);
+  const side = sideShare(pipeline);
+  const apart = pipeline.greenContexts && side > 0 && { contextCores: pipeline.workgroups - side };
   const byId = new Map(pipeline.nano.map((nano) => [nano.id, nano]));
   const calls: KernelCall[] = [];
   const signalled = new Set<string>();
@@ -54,6 +56,7 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
             ...call,
             stream,
             residency,
+            ...apart,
             ...(i === 0 && needs.length > 0 && { needs }),
             // Only what another stream waits for costs an event.
             ...(i === made.length - 1 && plan.get(id)!.awaited && { signal }),
@@ -112,6 +115,15 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
     }
   }
   return plan;
+}
+
+/** Workgroups of the side stream: the most that overlapped attention has. */
+function sideShare(pipeline: Pipeline): number {
+  const plan = streamPlan(pipeline);
+  const shares = pipeline.nano.map(({ id }) =>
+    plan.get(id)!.stream === SIDE ? plan.get(id)!.workgroups! : 0,
+  );
+  return Math.max(0, ...shares);
 }
 
 function signalOf(id: string, layer: number): string {

@@ -135,5 +135,5 @@ const PIPELINE = record(
       ),
     ),
   },
-  { notes, halves: record({ decode: whole(0), prefill: whole(0) }) },
+  { notes, halves: record({ decode: whole(0), prefill: whole(0) }), greenContexts: oneOf(true) },
 );

@@ -56,6 +56,11 @@ export interface Pipeline {
    * the step is lowered; sampled rows come back in the batch's own order. Default: decode rows, then prompt rows.
    */
   halves?: Halves;
+  /**
+   * Overlapped attention and everything else have SMs of their own that the driver keeps apart (green contexts, cuda only;
+   * shares come in eights there). Other devices ignore it. Default: budgets alone divide them.
+   */
+  greenContexts?: true;
   /** The whole device; shares of what runs at the same time add up to at most this. */
   workgroups: number;
   nano: readonly NanoOperation[]; // operations of a layer only, in order of issue

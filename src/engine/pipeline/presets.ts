@@ -25,6 +25,8 @@ export interface OverlapOptions {
   attentionShare?: number;
   /** Fraction of the decode rows of a nano-batch that are attended beside up_gate; the rest beside down. */
   cut?: number;
+  /** Attention's cores are kept apart from all others by the driver (Pipeline.greenContexts). */
+  greenContexts?: true;
   /** Attention shares the cores of the product beside it (Stage.colocated): both get the whole device. */
   colocated?: boolean;
   /** 'halves': both nano-batches have decode and prompt rows, in proportion to their rows. Default 'decode-first'. */
@@ -106,7 +108,7 @@ export function overlap(
   const dealt = dealStages(lines, workgroups);
   const { stages, shares } = options.colocated ? colocate(dealt, workgroups) : dealt;
   const shareOf = ({ id }: NanoRange): number => shares.get(id)!;
-  return assemble({
+  const made = assemble({
     name,
     graph,
     batch: rows,
@@ -116,6 +118,7 @@ export function overlap(
     shareOf,
     notes: options.colocated ? { boundary, colocated: 1 } : { boundary, attentionShare },
   });
+  return options.greenContexts ? { ...made, greenContexts: true } : made;
 }
 
 /** Products beside decode attention, each with the whole device. */

@@ -35,7 +35,7 @@ export function printPipeline(pipeline: Pipeline): string {
       .trimEnd();
   const several = ranks > 1 ? `, ${ranks} ranks` : '';
   return [
-    `${name}: ${model} on ${device}${several}, ${tokens} tokens (${decodeTokens} decode${halves}), ${workgroups} workgroups`,
+    `${name}: ${model} on ${device}${several}, ${tokens} tokens (${decodeTokens} decode${halves}), ${workgroups} workgroups${pipeline.greenContexts ? ' in green contexts' : ''}`,
     line(HEAD),
     ...rows.map(line),
     '',

@@ -48,7 +48,7 @@ export function pipelineProblems(pipeline: Pipeline, graph: OperationGraph): str
 type Operations = ReadonlyMap<OperationName, Operation>;
 
 function headProblems(
-  { tokens, decodeTokens, halves, workgroups, ranks }: Pipeline,
+  { tokens, decodeTokens, halves, workgroups, ranks, greenContexts, stages }: Pipeline,
   graph: OperationGraph,
 ): string[] {
   const problems: string[] = [];
@@ -62,6 +62,11 @@ function headProblems(
     problems.push(
       `it has ${tokens} tokens, ${decodeTokens} decode tokens and ${workgroups} workgroups, expected whole numbers ` +
         'with 0 <= decodeTokens <= tokens and at least one workgroup: correct them',
+    );
+  }
+  if (greenContexts && stages.some(({ colocated }) => colocated)) {
+    problems.push(
+      'it has green contexts and a co-located stage, expected one of them: cores are either kept apart or shared',
     );
   }
   const problem = halvesProblem({ tokens, decodeTokens, halves });

@@ -57,5 +57,9 @@ function halvesCandidates(profile: StageProfile, rows: Rows): Candidate[] {
         microseconds,
       };
     });
-  return [...colocated, ...split];
+  const green = split.slice(1, 2).map(({ options, microseconds }): Candidate => ({
+    options: { ...options, greenContexts: true, name: `${options.name} green` },
+    microseconds,
+  }));
+  return [...colocated, ...split, ...green];
 }

@@ -11,7 +11,7 @@ import { descend, type Scored } from './descent.ts';
 import { measureSteps, mixBatch, type BatchMix, type MeasureOptions } from './measure.ts';
 import { solveStructure, type Solver } from './milp.ts';
 import { profileModel } from './profile.ts';
-import { overlapTime, plainTime, type StageProfile } from './stageModel.ts';
+import { overlapTime, plainTime, type Rows, type StageProfile } from './stageModel.ts';
 
 export interface SearchOptions extends MeasureOptions {
   /** Candidates of each method that are measured. */
@@ -43,6 +43,28 @@ export interface SearchResult {
   profile: StageProfile;
   /** What each method found best by the model, us of a layer, and seconds it took. */
   methods: { name: 'descent' | 'milp'; microseconds: number; seconds: number }[];
+}
+
+/** Green contexts are not there with every driver: a candidate that cannot be made is no candidate. */
+async function dropUnusable(
+  runner: ModelRunner,
+  rows: Rows,
+  candidates: Omit<SearchRow, 'measured' | 'gain'>[],
+  tell: (what: string) => void,
+): Promise<void> {
+  for (let at = candidates.length - 1; at >= 0; at--) {
+    const { pipeline, name } = candidates[at];
+    if (!pipeline?.greenContexts) continue;
+    runner.usePipelines(() => pipeline);
+    try {
+      await runner.compileFor(rows);
+    } catch (error) {
+      candidates.splice(at, 1);
+      tell(`without ${name}: ${(error as Error).message}`);
+    } finally {
+      runner.usePipelines(undefined);
+    }
+  }
 }
 
 /** Less than this is noise: two runs of the same order differ by as much. */
@@ -112,6 +134,7 @@ export async function searchMix(
       }
     }
   }
+  await dropUnusable(runner, rows, candidates, (what) => progressOf?.('measure', 0, 1, what));
   const batch = mixBatch(runner, mix);
   const times = await measureSteps(
     runner,

@@ -76,6 +76,7 @@ export async function programLaunches(
       launches: launchesOf(host, part),
       callIndex,
       call: part,
+      multiprocessors: part.contextCores,
     });
     if (call.kernel === 'joined') await list.sideBySide(call.parts.map(lane));
     else {
@@ -137,6 +138,7 @@ class LaunchList implements NativeList {
   async add(lane: Lane, stream: number, waits: number[], signal?: string): Promise<void> {
     const { label, launches, multiprocessors = 0, callIndex, call } = lane;
     for (const [at, chosen] of launches.entries()) {
+      const moved = this.#contextChange(stream, multiprocessors);
       check(chosen, label, this.#host.target);
       const name = { callIndex, kernel: `${chosen.source} ${chosen.variant}`.trim(), label, call };
       this.names.push(name);
@@ -145,7 +147,7 @@ class LaunchList implements NativeList {
       const place: NativePlace = {
         stream,
         multiprocessors,
-        waits: at === 0 ? [...waits, ...ends] : [],
+        waits: [...(at === 0 ? [...waits, ...ends] : []), ...moved],
         signal: -1,
       };
       if (stream === 0) this.#ends = [];
@@ -156,6 +158,14 @@ class LaunchList implements NativeList {
       );
     }
     if (signal !== undefined && launches.length > 0) this.#events.set(signal, this.#signalLast());
+  }
+
+  /** A stream has one CUDA stream for each green context; its order goes on from one to the other by events. */
+  #contextChange(stream: number, multiprocessors: number): number[] {
+    const last = this.launches.findLast((launch) => launch.stream === stream);
+    if (!last || last.multiprocessors === multiprocessors) return [];
+    if (last.signal < 0) last.signal = this.#eventCount++;
+    return [last.signal];
   }
 
   /** The event that the last launch of the main stream signals; undefined when there is none. */

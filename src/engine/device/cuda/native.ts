@@ -46,7 +46,7 @@ export const ELEMENT = { f32: 0, f16: 1, bf16: 2, u32: 3 } as const;
 export interface NativePlace {
   /** 0 is the main stream, which runs begin and end on. Working memory belongs to a stream. */
   stream: number;
-  /** SMs of the green context that the stream is in; 0: the whole device. */
+  /** SMs of the green context of stream 0; other streams have the rest. 0: no contexts. */
   multiprocessors: number;
   /** Events that must have been signalled: numbers from 0 up. */
   waits: number[];
