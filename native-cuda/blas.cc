@@ -1,11 +1,10 @@
 #include "blas.h"
 
-#include <dlfcn.h>
-
 #include <stdexcept>
 #include <string>
 
 #include "driver.h"
+#include "library.h"
 
 // The part of cuBLASLt's C interface that is used (cublasLt.h of CUDA 12 and 13).
 namespace {
@@ -42,18 +41,8 @@ struct Library {
 };
 
 const Library *library() {
-  static const Library *loaded = []() -> const Library * {
-    void *file = nullptr;
-    for (const char *name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) {
-      if ((file = dlopen(name, RTLD_NOW | RTLD_LOCAL))) break;
-    }
-    if (!file) return nullptr;
-    static Library table;
-    bool whole = true;
-    auto load = [&](auto &function, const char *name) {
-      function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(file, name));
-      whole = whole && function;
-    };
+  static Library table{};
+  static const bool whole = openLibrary({"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}, table, [](Library &table, auto load) {
     load(table.create, "cublasLtCreate");
     load(table.descCreate, "cublasLtMatmulDescCreate");
     load(table.descSet, "cublasLtMatmulDescSetAttribute");
@@ -66,9 +55,8 @@ const Library *library() {
     load(table.heuristic, "cublasLtMatmulAlgoGetHeuristic");
     load(table.matmul, "cublasLtMatmul");
     load(table.version, "cublasLtGetVersion");
-    return whole ? &table : nullptr;
-  }();
-  return loaded;
+  });
+  return whole ? &table : nullptr;
 }
 
 void check(int status, const char *call) {

@@ -1,10 +1,10 @@
 #include "nvrtc.h"
 
-#include <dlfcn.h>
-
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "library.h"
 
 namespace {
 using Handle = void *;
@@ -22,18 +22,8 @@ struct Library {
 };
 
 const Library *library() {
-  static const Library *loaded = []() -> const Library * {
-    void *file = nullptr;
-    for (const char *name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) {
-      if ((file = dlopen(name, RTLD_NOW | RTLD_LOCAL))) break;
-    }
-    if (!file) return nullptr;
-    static Library table;
-    bool whole = true;
-    auto load = [&](auto &function, const char *name) {
-      function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(file, name));
-      whole = whole && function;
-    };
+  static Library table{};
+  static const bool whole = openLibrary({"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}, table, [](Library &table, auto load) {
     load(table.version, "nvrtcVersion");
     load(table.create, "nvrtcCreateProgram");
     load(table.compile, "nvrtcCompileProgram");
@@ -42,9 +32,8 @@ const Library *library() {
     load(table.cubinSize, "nvrtcGetCUBINSize");
     load(table.cubin, "nvrtcGetCUBIN");
     load(table.destroy, "nvrtcDestroyProgram");
-    return whole ? &table : nullptr;
-  }();
-  return loaded;
+  });
+  return whole ? &table : nullptr;
 }
 
 class Compile : public Napi::AsyncWorker {

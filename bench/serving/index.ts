@@ -8,6 +8,7 @@ import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
 import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts';
 import { chooseSizes } from '../../src/engine/model/sizes.ts';
+import { greedyRequest } from '../../src/engine/schedule/greedy.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
 import { TraceBuilder } from '../../src/engine/trace/builder.ts';
 import type { Engine } from '../../src/engine/engine.ts';
@@ -249,22 +250,9 @@ function request(
   outputTokens: number,
 ): GenerateRequest {
   const { vocabSize } = runner.config;
-  return {
-    id,
-    promptTokenIds: Array.from(
-      { length: promptTokens },
-      (_, i) => (Number(id.length) * 31 + i * 7919) % vocabSize,
-    ),
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-    },
-    stop: { maxTokens: outputTokens, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
-  };
+  const prompt = Array.from(
+    { length: promptTokens },
+    (_, i) => (Number(id.length) * 31 + i * 7919) % vocabSize,
+  );
+  return greedyRequest(id, prompt, outputTokens);
 }

@@ -6,7 +6,7 @@
  * so that ends and admissions are spread from the start (NanoFlow skips cycles to the same end, section 4.5 of its
  * evaluation). Tokens are counted over a window that begins when all of them have been computed.
  */
-import { parseModelConfig, type ModelConfig } from '../../src/engine/model/config.ts';
+import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
 import { weightElements } from '../../src/engine/model/weightsPlan.ts';
 import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts';
@@ -14,7 +14,7 @@ import { chooseSizes, type SizeOptions } from '../../src/engine/model/sizes.ts';
 import type { Device } from '../../src/engine/device.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { overlap, type OverlapOptions } from '../../src/engine/pipeline/presets.ts';
-import type { GenerateRequest } from '../../src/protocol.ts';
+import { greedyRequest } from '../../src/engine/schedule/greedy.ts';
 import { Random } from '../../src/engine/device/sim/random.ts';
 import { openDevice } from '../kernels/index.ts';
 import { usage } from './benchError.ts';
@@ -183,9 +183,9 @@ async function measure(
   let next = 0;
   let ended = 0;
   const submit = (made: number): void => {
-    engine.submit(
-      request(`${order} ${next++}`, runner.config, promptTokens + made, outputTokens - made, random),
-    );
+    const { vocabSize } = runner.config;
+    const prompt = Array.from({ length: promptTokens + made }, () => random.below(vocabSize));
+    engine.submit(greedyRequest(`${order} ${next++}`, prompt, outputTokens - made));
   };
   // As many as run at the same time: each holds its prompt and half of its answer on average.
   const perRequest = (promptTokens + outputTokens / 2) / runner.sizes.pageSize;
@@ -235,29 +235,5 @@ async function measure(
     meanRunning: mean((step) => step.running),
     pagesUsed: mean((step) => step.pages),
     preemptions,
-  };
-}
-
-function request(
-  id: string,
-  { vocabSize }: Pick<ModelConfig, 'vocabSize'>,
-  promptTokens: number,
-  outputTokens: number,
-  random: Random,
-): GenerateRequest {
-  return {
-    id,
-    promptTokenIds: Array.from({ length: promptTokens }, () => Math.floor(random.uniform() * vocabSize)),
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-    },
-    stop: { maxTokens: outputTokens, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
   };
 }

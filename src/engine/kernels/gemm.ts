@@ -32,7 +32,7 @@ function launches(call: GemmCall, target: DeviceTarget): Launch[] {
 }
 
 /** @throws Error when the tensors do not fit together. */
-function checkShapes(call: GemmCall): void {
+export function checkShapes(call: GemmCall): void {
   const [n, k] = call.w.shape;
   const silu = call.epilogue === 'silu_mul';
   const columns = silu ? n / 2 : n;

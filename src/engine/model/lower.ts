@@ -11,7 +11,7 @@ import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import { withinBlocks } from '../pipeline/arrangement.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
-import { streamCalls } from './lowerStreams.ts';
+import { PRODUCTS, streamCalls, type CallsOf } from './lowerStreams.ts';
 import { embedCalls, finalNormCall } from './plainProgram.ts';
 import {
   activationCanFuse,
@@ -49,18 +49,7 @@ export interface PipelineSlots {
 /** Workgroups of a core when nothing in the dispatch needs many registers or much workgroup memory. */
 const SMALL_RESIDENT = 8;
 
-/** Matrix products: side by side they only take each other's cores, so they run one after the other with all of them. */
-const PRODUCTS: readonly OperationName[] = [
-  'kqv',
-  'o',
-  'up_gate',
-  'down',
-  'router',
-  'experts_up_gate',
-  'experts_down',
-];
-
-/** Operations of the latter kind; the others keep a core busy with one workgroup. */
+/** Operations of that kind; the others keep a core busy with one workgroup. */
 const SMALL: readonly OperationName[] = [
   'norm1',
   'rope_append',
@@ -171,62 +160,42 @@ export function pipelineCalls(
   };
   for (const group of slots.groups) calls.push(...embedCalls(parts, placed(group)));
 
-  const callsOf = (
-    nano: NanoOperation,
-    layer: number,
-    everything: boolean,
-    resident: number,
-  ): KernelCall[] => {
+  /** `workgroups` undefined: with the whole device, kernels know best how many they want. */
+  const callsOf: CallsOf = (nano, layer, workgroups) => {
     const slot = attentionSlot(slots, nano);
     const attention = isAttention(nano) ? slots.attention[slot] : undefined;
-    const workgroups = attention ? Math.min(nano.share, attention.lists) : nano.share * resident;
     return operationCalls(parts, nano.operation, layer, {
       ...placed(nano.range),
       slot: slot >= 0 ? slot : undefined,
       tile: attention?.tile,
       fused,
-      // With the whole device, kernels know best how many workgroups they want.
-      workgroups: everything ? attention?.lists : workgroups,
+      workgroups: attention ? Math.min(workgroups ?? Infinity, attention.lists) : workgroups,
     });
   };
-  if (parts.streams) {
-    const onStreams = streamCalls(pipeline, numLayers, (nano, layer, workgroups) => {
-      const slot = attentionSlot(slots, nano);
-      const attention = isAttention(nano) ? slots.attention[slot] : undefined;
-      return operationCalls(parts, nano.operation, layer, {
-        ...placed(nano.range),
-        slot: slot >= 0 ? slot : undefined,
-        tile: attention?.tile,
-        fused,
-        workgroups:
-          attention && workgroups !== undefined
-            ? Math.min(workgroups, attention.lists)
-            : (attention?.lists ?? workgroups),
-      });
-    });
-    calls.push(...onStreams);
-  }
-  for (let layer = -1; layer < numLayers && !parts.streams; layer++) {
-    for (const stage of pipeline.stages) {
-      const members = membersIn(stage, layer, numLayers);
-      const all = (kind: readonly OperationName[]): boolean =>
-        members.every(({ id }) => kind.includes(byId.get(id)!.operation));
-      const apart = members.length === 1 || all(PRODUCTS);
-      const resident = all(SMALL) ? SMALL_RESIDENT : 1;
-      const lists = members.map(({ id, layer: offset }) => {
-        const nano = byId.get(id)!;
-        // A member whose neighbours are of layers that do not exist has the device to itself.
-        const left = members.length < stage.members.length;
-        const everything = apart && (members.length > 1 || left || nano.share === pipeline.workgroups);
-        return callsOf(nano, layer + offset, everything, resident);
-      });
-      if (apart) calls.push(...lists.flat());
-      else
-        calls.push(
-          ...rounds(lists.map(stage.colocated ? withResidency : same), parts.matrices ? ticket : undefined),
-        );
+  const byStages = (): void => {
+    for (let layer = -1; layer < numLayers; layer++) {
+      for (const stage of pipeline.stages) {
+        const members = membersIn(stage, layer, numLayers);
+        const all = (kind: readonly OperationName[]): boolean =>
+          members.every(({ id }) => kind.includes(byId.get(id)!.operation));
+        // Side by side, products would only take each other's cores: they run one after the other with all.
+        const apart = members.length === 1 || all(PRODUCTS);
+        const resident = all(SMALL) ? SMALL_RESIDENT : 1;
+        const lists = members.map(({ id, layer: offset }) => {
+          const nano = byId.get(id)!;
+          // A member whose neighbours are of layers that do not exist has the device to itself.
+          const left = members.length < stage.members.length;
+          const everything = apart && (members.length > 1 || left || nano.share === pipeline.workgroups);
+          const share = isAttention(nano) ? nano.share : nano.share * resident;
+          return callsOf(nano, layer + offset, everything ? undefined : share);
+        });
+        if (apart) calls.push(...lists.flat());
+        else calls.push(...rounds(lists, parts.matrices ? ticket : undefined));
+      }
     }
-  }
+  };
+  if (parts.streams) calls.push(...streamCalls(pipeline, numLayers, callsOf));
+  else byStages();
   for (const range of slots.sampled) {
     const group = slots.groupOf(range);
     const { [group]: set } = parts.buffers.sets;
@@ -263,15 +232,6 @@ function attentionSlot(slots: PipelineSlots, { operation, range }: NanoOperation
 
 function membersIn(stage: Stage, layer: number, numLayers: number): Stage['members'] {
   return stage.members.filter(({ layer: offset }) => layer + offset >= 0 && layer + offset < numLayers);
-}
-
-function same(calls: KernelCall[]): KernelCall[] {
-  return calls;
-}
-
-/** Products are the hosts of co-located stages, what waits for memory is their guest. */
-function withResidency(calls: KernelCall[]): KernelCall[] {
-  return calls.map((call) => ({ ...call, residency: call.kernel === 'gemm' ? 'host' : 'guest' }));
 }
 
 /** Members with several calls (weights in pieces) take several rounds; the calls of a round run side by side. */

@@ -12,7 +12,8 @@ import type { KernelCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import type { OperationName } from './graph.ts';
 
-const PRODUCTS: readonly OperationName[] = [
+/** Matrix products. */
+export const PRODUCTS: readonly OperationName[] = [
   'kqv',
   'o',
   'up_gate',

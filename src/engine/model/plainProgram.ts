@@ -80,7 +80,7 @@ export function finalNormCall(
     kernel: 'rms_norm',
     rows: 'logitRows',
     x: set.x,
-    residual: down > 0 ? partsOf(set.y, config.moe ? 1 : down) : undefined,
+    residual: down > 0 ? partsOf(set.y, down) : undefined,
     weight: weights.whole('final_norm'),
     out: buffers.logitsNormed,
     epsilon: config.rmsNormEps,

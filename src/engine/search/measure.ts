@@ -5,7 +5,7 @@
 import { BLOCK_BYTES, randomStorage } from './randomData.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
-import type { GenerateRequest } from '../../protocol.ts';
+import { greedyRequest } from '../schedule/greedy.ts';
 import { Request } from '../schedule/request.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
 
@@ -57,22 +57,8 @@ export function mixBatch(runner: Pick<ModelRunner, 'sizes' | 'config'>, mix: Bat
 }
 
 function madeUp(id: string, tokens: number, vocabSize: number): Request {
-  const ask: GenerateRequest = {
-    id,
-    promptTokenIds: Array.from({ length: tokens }, (_, i) => (i * 7919 + id.length * 104729) % vocabSize),
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-    },
-    stop: { maxTokens: 1, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
-  };
-  return new Request(ask, [1, 2], 1, 0);
+  const prompt = Array.from({ length: tokens }, (_, i) => (i * 7919 + id.length * 104729) % vocabSize);
+  return new Request(greedyRequest(id, prompt, 1), [1, 2], 1, 0);
 }
 
 /** Fills the KV cache with random numbers: zeros draw less power and make every score equal. */

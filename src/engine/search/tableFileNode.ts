@@ -1,11 +1,7 @@
-/** Where Node keeps the tables of searched pipelines: beside the models of `nanoflow pull` (NANOFLOW_CACHE). */
-import { homedir } from 'node:os';
+/** Where Node keeps the tables of searched pipelines. */
 import { join } from 'node:path';
+import { cacheFolder } from '../cacheFolderNode.ts';
 
 export function tableFile(key: string): string {
-  return join(
-    process.env.NANOFLOW_CACHE || join(homedir(), '.cache', 'nanoflow'),
-    'pipelines',
-    `${key}.json`,
-  );
+  return join(cacheFolder('pipelines'), `${key}.json`);
 }

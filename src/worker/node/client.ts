@@ -1,4 +1,5 @@
 /** The engine in Node: a thread for it, one for the tokenizer, a process for the chat template. */
+import type { Remote } from 'comlink';
 import type { EngineApi, LoadOptions, LoadProgress, TextApi } from '../../protocol.ts';
 import { connect, type EngineClient } from '../client.ts';
 import { TextClient } from '../textClient.ts';
@@ -22,20 +23,20 @@ export async function createNodeClient(
 }
 
 /** What could serve here, best first. */
-export async function listNodeDevices(): ReturnType<EngineApi['devices']> {
-  const calls = new ThreadCalls(startThread<EngineApi>(bundle('engineWorker'), 'engine'));
-  try {
-    return await calls.call((api) => api.devices());
-  } finally {
-    await calls.terminate('done');
-  }
+export function listNodeDevices(): ReturnType<EngineApi['devices']> {
+  return askEngine((api) => api.devices());
 }
 
 /** Kernels of the cuda device, and whether they are prebuilt, cached or yet to be compiled. */
-export async function listKernelModules(): ReturnType<EngineApi['kernelModules']> {
+export function listKernelModules(): ReturnType<EngineApi['kernelModules']> {
+  return askEngine((api) => api.kernelModules());
+}
+
+/** One question to an engine's thread that has no model. */
+async function askEngine<T>(ask: (api: Remote<EngineApi>) => PromiseLike<T>): Promise<T> {
   const calls = new ThreadCalls(startThread<EngineApi>(bundle('engineWorker'), 'engine'));
   try {
-    return await calls.call((api) => api.kernelModules());
+    return await calls.call(ask);
   } finally {
     await calls.terminate('done');
   }

@@ -1,9 +1,11 @@
 /** What `nanoflow devices --modules` shows: every kernel of the engine's set, and those in the disk cache. */
 import type { KernelName } from '../../kernels/calls.ts';
-import { loadAddon, nativeFolder } from './addon.ts';
+import { loadAddon } from './addon.ts';
 import { CUDA_KERNELS } from './kernels/index.ts';
 import type { CudaModule } from './launch.ts';
-import { architecture, kernelSources, moduleName, ModuleStore, type ModuleOrigin } from './modules.ts';
+import { architecture, moduleName, type ModuleOrigin } from './modules.ts';
+import { openModules } from './openCuda.ts';
+import { familyOf } from './target.ts';
 
 export interface ListedModule {
   name: string;
@@ -15,15 +17,9 @@ export interface ListedModule {
 /** For the first GPU; without one for compute capability 9.0. @throws Error when the addon is not built. */
 export function listModules(): ListedModule[] {
   const addon = loadAddon();
-  const { devices, nvrtc } = addon.probe();
-  const computeCapability = devices[0]?.computeCapability ?? 90;
-  const store = new ModuleStore({
-    addon,
-    sources: kernelSources(`${nativeFolder()}/kernels`),
-    computeCapability,
-    versions: `nvrtc ${nvrtc ?? 'none'}`,
-  });
-  const family = computeCapability === 90 ? 'hopper' : 'portable';
+  const computeCapability = addon.probe().devices[0]?.computeCapability ?? 90;
+  const store = openModules(addon, computeCapability);
+  const family = familyOf(computeCapability);
   const modules = new Map<string, CudaModule>();
   for (const kernel of Object.keys(CUDA_KERNELS) as KernelName[]) {
     for (const module of CUDA_KERNELS[kernel]!.prebuilt(family)) modules.set(moduleName(module), module);

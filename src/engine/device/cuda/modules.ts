@@ -17,9 +17,9 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { cacheFolder } from '../../cacheFolderNode.ts';
 import type { CudaModule } from './launch.ts';
 import type { NativeAddon } from './native.ts';
 import { readArchive, type Archive } from './prebuiltArchive.ts';
@@ -117,7 +117,7 @@ export class ModuleStore {
   constructor(options: ModuleStoreOptions) {
     this.#options = options;
     this.#archive = readArchive(options.addon.prebuilt());
-    this.#folder = options.cacheFolder ?? defaultCacheFolder();
+    this.#folder = options.cacheFolder ?? cacheFolder('cuda');
     this.#arch = architecture(options.computeCapability);
   }
 
@@ -249,12 +249,6 @@ export class ModuleStore {
       rmSync(lock, { force: true });
     }
   }
-}
-
-/** NANOFLOW_CACHE, or where caches live on this system. */
-export function defaultCacheFolder(): string {
-  const { NANOFLOW_CACHE, XDG_CACHE_HOME } = process.env;
-  return join(NANOFLOW_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'nanoflow'), 'cuda');
 }
 
 function takeLock(path: string): boolean {

@@ -3,11 +3,12 @@ import { loadAddon, nativeFolder } from './addon.ts';
 import { CudaDevice, type CudaDeviceOptions } from './cudaDevice.ts';
 import { CUDA_KERNELS } from './kernels/index.ts';
 import { kernelSources, ModuleStore } from './modules.ts';
+import type { NativeAddon } from './native.ts';
 
 /** @throws Error when there is no such GPU, or the addon is missing. */
 export async function createCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
   const addon = loadAddon();
-  const { devices, problem, nvrtc } = addon.probe();
+  const { devices, problem } = addon.probe();
   const ordinal = options.ordinal ?? 0;
   const info = devices.find((device) => device.ordinal === ordinal);
   if (!info) {
@@ -20,15 +21,24 @@ export async function createCudaDevice(options: CudaDeviceOptions = {}): Promise
     );
   }
   const registry = options.registry ?? CUDA_KERNELS;
-  const modules = new ModuleStore({
+  const modules = openModules(addon, info.computeCapability, options.onLog);
+  return new CudaDevice(addon, info, registry, modules, options);
+}
+
+/** The kernels of this installation for GPUs of a compute capability. */
+export function openModules(
+  addon: NativeAddon,
+  computeCapability: number,
+  onLog: (line: string) => void = (line) => void process.stderr.write(`${line}\n`),
+): ModuleStore {
+  return new ModuleStore({
     addon,
     sources: kernelSources(`${nativeFolder()}/kernels`),
-    computeCapability: info.computeCapability,
-    versions: `nvrtc ${nvrtc ?? 'none'}`,
+    computeCapability,
+    versions: `nvrtc ${addon.probe().nvrtc ?? 'none'}`,
     jit: process.env.NANOFLOW_CUDA_JIT !== 'off',
-    onLog: options.onLog ?? ((line) => process.stderr.write(`${line}\n`)),
+    onLog,
   });
-  return new CudaDevice(addon, info, registry, modules, options);
 }
 
 /** The GPUs of this machine, each with a way to open it; `problem` says why there are none. */

@@ -2,6 +2,11 @@
 import type { CudaTarget } from './launch.ts';
 import type { NativeDeviceInfo } from './native.ts';
 
+/** The fastest kernels that a GPU has. */
+export function familyOf(computeCapability: number): CudaTarget['cuda']['family'] {
+  return computeCapability === 90 ? 'hopper' : 'portable';
+}
+
 export function cudaTarget(
   info: NativeDeviceInfo,
   family?: CudaTarget['cuda']['family'],
@@ -26,7 +31,7 @@ export function cudaTarget(
     cuda: {
       cublasLt,
       computeCapability: info.computeCapability,
-      family: family ?? (info.computeCapability === 90 ? 'hopper' : 'portable'),
+      family: family ?? familyOf(info.computeCapability),
       multiprocessors: info.multiprocessors,
       sharedBytesPerCta: info.sharedBytesPerCta,
       l2Bytes: info.l2Bytes,

@@ -1,12 +1,12 @@
 /** Where tuned GEMM tables are kept: a file for each device, driver and version of the engine. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { cacheFolder } from '../../../cacheFolderNode.ts';
 import { parseTable, type TunedEntry, type TunedSubject, type TunedTable } from './table.ts';
 
 export function gemmTableFile({ device, driver, engine }: TunedSubject): string {
   const slug = `${device} ${driver} ${engine}`.toLowerCase().replaceAll(/[^a-z0-9.]+/g, '-');
-  return join(process.env.NANOFLOW_CACHE || join(homedir(), '.cache', 'nanoflow'), 'gemm', `${slug}.json`);
+  return join(cacheFolder('gemm'), `${slug}.json`);
 }
 
 /** The kept table; undefined where there is none. @throws Error for a file that is of no use */

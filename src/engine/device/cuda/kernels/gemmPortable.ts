@@ -1,4 +1,5 @@
 /** gemm on any CUDA GPU from compute capability 8.0 on: mma.sync where the types allow it, else ordinary arithmetic. */
+import { checkShapes } from '../../../kernels/gemm.ts';
 import type { GemmCall } from '../../../kernels/calls.ts';
 import { rangeWord } from '../../../plan/stepMeta.ts';
 import type { CudaLaunch, CudaModule, CudaTarget } from '../launch.ts';
@@ -27,20 +28,10 @@ export function portableGemm(call: GemmCall, target: CudaTarget): CudaLaunch[] {
 
 /** @throws Error when the tensors do not fit together. */
 export function checkGemm(call: GemmCall): void {
-  const [n, k] = call.w.shape;
-  const silu = call.epilogue === 'silu_mul';
-  const columns = silu ? n / 2 : n;
-  const fail = (what: string): never => {
-    throw new Error(`gemm "${call.label}": ${what}`);
-  };
-  if (call.a.shape[1] !== k) fail(`a has rows of ${call.a.shape[1]}, w of ${k}; expected the same`);
-  if (silu && (n % 2 !== 0 || call.bias)) fail('silu_mul expects an even number of weight rows and no bias');
-  const ldc = call.out.shape.at(-1)!;
-  if (call.outColumn + columns > ldc) {
-    fail(`columns ${call.outColumn}..${call.outColumn + columns} do not fit rows of ${ldc}`);
-  }
-  if (call.add && (silu || call.out.dtype !== 'f32')) fail('add expects an f32 out and no epilogue');
-  if ((call.parts ?? 1) > 1) fail(`got ${call.parts} parts, expected 1 on cuda; add to the stream instead`);
+  checkShapes(call);
+  const { parts = 1, label } = call;
+  if (parts > 1)
+    throw new Error(`gemm "${label}": got ${parts} parts, expected 1 on cuda; add to the stream instead`);
 }
 
 /**
