@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, MIN_CTAS)
   extern __shared__ u8 raw[];
   u8 *shared = raw + (-sharedAddress(raw) & 1023);
 #if TMA
-  if (threadIdx.x == 0) prefetchMap(&k), prefetchMap(&v);
+  if (threadIdx.x == 0) prefetchMap(k), prefetchMap(v);
 #endif
   waitForEarlier();
   letNextStart();

@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   // The decode part comes first: its rings want multiples of 1024 bytes as the tiles do.
   constexpr u32 DECODE_BYTES = (MixedDecode::BYTES + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
-    prefetchMap(&k), prefetchMap(&v), prefetchMap(&kUnits), prefetchMap(&vUnits);
+    prefetchMap(k), prefetchMap(v), prefetchMap(kUnits), prefetchMap(vUnits);
     Prefill<1>::initBarriers(sharedAddress(shared + DECODE_BYTES));
   }
   __syncthreads();
@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   letNextStart();
   const u32 warpgroup = threadIdx.x / 128;
   if (warpgroup == 0 && threadIdx.x < DECODE_THREADS) {
-    setRegistersDown<DECODE_REGISTERS>();
+    lowerRegisters<DECODE_REGISTERS>();
     DecodeInput in = {meta, {items16, indptr16, lists, pages, heads, kvHeads, heads / kvHeads, pageSize, window, scale}, q,
                       &kUnits, &vUnits, out, partialOut, partialLse, counters, kvRows
 #if PROFILE
@@ -64,10 +64,10 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   };
   Prefill<1> prefill(in, shared + DECODE_BYTES);
   if (warpgroup == 0) {
-    setRegistersDown<DECODE_REGISTERS>();
+    lowerRegisters<DECODE_REGISTERS>();
     prefill.produce();
   } else {
-    setRegistersUp<CONSUMER_REGISTERS>();
+    raiseRegisters<CONSUMER_REGISTERS>();
     prefill.consume(warpgroup - 1, threadIdx.x % 128);
   }
 }

@@ -22,7 +22,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   };
   Prefill<1> prefill(in, shared);
   if (threadIdx.x == 0) {
-    prefetchMap(&k), prefetchMap(&v);
+    prefetchMap(k), prefetchMap(v);
     prefill.initBarriers(sharedAddress(shared));
   }
   __syncthreads();
@@ -30,10 +30,10 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   letNextStart();
   const u32 warpgroup = threadIdx.x / 128;
   if (warpgroup == 0) {
-    setRegistersDown<40>();
+    lowerRegisters<40>();
     if (threadIdx.x < 32) prefill.produce();
   } else {
-    setRegistersUp<232>();
+    raiseRegisters<232>();
     prefill.consume(warpgroup - 1, threadIdx.x % 128);
   }
 }

@@ -85,7 +85,6 @@ __device__ __forceinline__ float log2Fast(float x) {
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-__device__ __forceinline__ u32 sharedAddress(const void *pointer) { return u32(__cvta_generic_to_shared(pointer)); }
 __device__ __forceinline__ void barrierSync(u32 id, u32 threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

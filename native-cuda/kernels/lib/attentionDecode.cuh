@@ -177,7 +177,7 @@ struct Decode : DecodeFeed<WARPS, TILES, DEPTH, MAX_ROWS, COMBINE_ROWS> {
           for (int n = 0; n < NT; n++) mma<TYPE>(result[n][s], a, weights[n][tile][0], weights[n][tile][1]);
         }
 #if TMA
-      if (partial) proxyFence();
+      if (partial) fenceSharedForAsync();
 #endif
       __syncwarp();
       feedValues(fed);

@@ -62,8 +62,8 @@ template <int WARPS, int TILES, int DEPTH, int MAX_ROWS, int COMBINE_ROWS> struc
     boxShift = 31 - __clz(box), unitShift = 31 - __clz(UNIT) - boxShift;
 #if TMA
     if (lane == 0) {
-      for (int i = 0; i < DEPTH; i++) barrierInit(keysFull(i), 1), barrierInit(valuesFull(i), 1);
-      barrierInitDone();
+      for (int i = 0; i < DEPTH; i++) initBarrier(keysFull(i), 1), initBarrier(valuesFull(i), 1);
+      fenceBarrierInit();
     }
     __syncwarp();
 #endif
@@ -145,14 +145,14 @@ template <int WARPS, int TILES, int DEPTH, int MAX_ROWS, int COMBINE_ROWS> struc
     const u32 place = keysAt(to) + (values ? HALF : 0), firstBox = (sent << unitShift) & 31;
 #if TMA
     const u32 barrier = values ? valuesFull(to) : keysFull(to);
-    if (lane == 0) barrierExpect(barrier, HALF);
+    if (lane == 0) arriveExpecting(barrier, HALF);
     const u32 boxes = 1u << unitShift, at = __shfl_sync(~0u, row, firstBox + (lane & (boxes - 1)));
     const TensorMap *map = values ? in.vMap : in.kMap;
     if (box == 16) {
-      if (lane < boxes) copyBox(place + lane * TILE, map, 0, at, 0, barrier);
+      if (lane < boxes) loadBox(place + lane * TILE, *map, barrier, 0, at, 0);
     } else if (lane < boxes) { // pages of 8 tokens: half a tile, block by block
       for (u32 block = 0; block < BLOCKS; block++)
-        copyBox(place + lane / 2 * TILE + lane % 2 * (BLOCK / 2) + block * BLOCK, map, 0, at, block, barrier);
+        loadBox(place + lane / 2 * TILE + lane % 2 * (BLOCK / 2) + block * BLOCK, *map, barrier, 0, at, block);
     }
     __syncwarp();
 #else
@@ -199,7 +199,7 @@ template <int WARPS, int TILES, int DEPTH, int MAX_ROWS, int COMBINE_ROWS> struc
   __device__ __forceinline__ void feed() { feedValues(feedKeys()); }
   __device__ __forceinline__ void waitFor(u32 barrier, u32 phase) const {
 #if TMA
-    barrierWait(barrier, phase);
+    waitBarrier(barrier, phase);
 #else
     waitCopies<2 * DEPTH - 1>(); // every unit commits two groups, and so does every unit that is not there
     __syncwarp();

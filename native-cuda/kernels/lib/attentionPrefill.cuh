@@ -59,10 +59,10 @@ template <int BARRIER> struct Prefill {
   static __device__ __forceinline__ void initBarriers(u32 base) {
     for (u32 i = 0; i < STAGES; i++) {
       const u32 first = base + BARRIERS + 8 * i;
-      barrierInit(first, 1), barrierInit(first + STAGES * 8, 2);
-      barrierInit(first + STAGES * 16, 1), barrierInit(first + STAGES * 24, 2);
+      initBarrier(first, 1), initBarrier(first + STAGES * 8, 2);
+      initBarrier(first + STAGES * 16, 1), initBarrier(first + STAGES * 24, 2);
     }
-    barrierInitDone();
+    fenceBarrierInit();
   }
   __device__ __forceinline__ u32 firstToken(const Item &item) const { return item.kvStart & ~(in.box - 1); }
   __device__ __forceinline__ u32 tilesOf(const Item &item) const {
@@ -92,14 +92,14 @@ template <int BARRIER> struct Prefill {
       for (u32 tile = tiles; tile-- > 0;) {
         const u32 row = nextRow;
         if (tile > 0) nextRow = rowOf(tile - 1);
-        barrierWait(keysEmpty(stage), parity);
-        if (lane == 0) barrierExpect(keysFull(stage), TILE);
+        waitBarrier(keysEmpty(stage), parity);
+        if (lane == 0) arriveExpecting(keysFull(stage), TILE);
         __syncwarp();
-        if (lane < copies) copyBox(base + KEYS + stage * TILE + place, in.kMap, 0, row, block, keysFull(stage));
-        barrierWait(valuesEmpty(stage), parity);
-        if (lane == 0) barrierExpect(valuesFull(stage), TILE);
+        if (lane < copies) loadBox(base + KEYS + stage * TILE + place, *in.kMap, keysFull(stage), 0, row, block);
+        waitBarrier(valuesEmpty(stage), parity);
+        if (lane == 0) arriveExpecting(valuesFull(stage), TILE);
         __syncwarp();
-        if (lane < copies) copyBox(base + VALUES + stage * TILE + place, in.vMap, 0, row, block, valuesFull(stage));
+        if (lane < copies) loadBox(base + VALUES + stage * TILE + place, *in.vMap, valuesFull(stage), 0, row, block);
         if (++stage == STAGES) stage = 0, parity ^= 1;
       }
     }
@@ -149,7 +149,7 @@ template <int BARRIER> struct Prefill {
       for (u32 piece = 0; piece < BLOCKS * 8; piece++)
         storeShared16(base + VALUES + stage * TILE + piece / 8 * BLOCK + thread * 128 + piece % 8 * 16, 0);
     }
-    proxyFence();
+    fenceSharedForAsync();
     barrierSync(BARRIER + group, 128);
   }
 
@@ -180,7 +180,7 @@ template <int BARRIER> struct Prefill {
       profiler.begin();
 #endif
       waitCopies<0>();
-      proxyFence();
+      fenceSharedForAsync();
       barrierSync(BARRIER + group, 128);
       const Item item = readItem(words + at * ITEM_WORDS);
       // The next item comes while this one is computed.
@@ -245,21 +245,21 @@ template <int BARRIER> struct Prefill {
         auto partial = [&](u32 tile) {
           return (first + (tile + 1) * KV_TILE > item.kvEnd && item.kvEnd % in.box != 0) || (tile == 0 && startsWithin);
         };
-        barrierWait(keysFull(stage), parity);
+        waitBarrier(keysFull(stage), parity);
         takeTurn(group);
         wgmmaFence();
         startScores(s, group, stage);
         giveTurn(group);
         wgmmaWait<0>();
         pin(s);
-        if (thread == 0) barrierArrive(keysEmpty(stage));
+        if (thread == 0) arrive(keysEmpty(stage));
         if (++stage == STAGES) stage = 0, parity ^= 1;
         softmax(tiles - 1);
         pack();
         for (u32 tile = tiles - 1; tile-- > 0;) {
-          barrierWait(valuesFull(valueStage), valueParity);
+          waitBarrier(valuesFull(valueStage), valueParity);
           if (partial(tile + 1)) clearValues(item, first + (tile + 1) * KV_TILE, valueStage, group, thread);
-          barrierWait(keysFull(stage), parity);
+          waitBarrier(keysFull(stage), parity);
           takeTurn(group);
           pin(s), pin(o), pin(p);
           wgmmaFence();
@@ -268,11 +268,11 @@ template <int BARRIER> struct Prefill {
           giveTurn(group);
           wgmmaWait<1>();
           pin(s);
-          if (thread == 0) barrierArrive(keysEmpty(stage));
+          if (thread == 0) arrive(keysEmpty(stage));
           softmax(tile);
           wgmmaWait<0>();
           pin(o), pin(p);
-          if (thread == 0) barrierArrive(valuesEmpty(valueStage));
+          if (thread == 0) arrive(valuesEmpty(valueStage));
           pack();
           if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
 #pragma unroll
@@ -283,14 +283,14 @@ template <int BARRIER> struct Prefill {
         }
         // The queries are used: those of the next item may come.
         prepareNext(more, words, at, group, thread);
-        barrierWait(valuesFull(valueStage), valueParity);
+        waitBarrier(valuesFull(valueStage), valueParity);
         if (partial(0)) clearValues(item, first, valueStage, group, thread);
         pin(o), pin(p);
         wgmmaFence();
         startResult(o, p, valueStage);
         wgmmaWait<0>();
         pin(o);
-        if (thread == 0) barrierArrive(valuesEmpty(valueStage));
+        if (thread == 0) arrive(valuesEmpty(valueStage));
       } else {
         prepareNext(more, words, at, group, thread);
       }

@@ -3,9 +3,6 @@
 #include "types.cuh"
 #include "wgmma.cuh"
 
-// Addresses within shared memory are u32 numbers.
-__device__ __forceinline__ u32 sharedAddress(const void *pointer) { return u32(__cvta_generic_to_shared(pointer)); }
-
 // ---- Barriers (mbarrier). A phase ends when `arrivals` threads arrived and all announced bytes came.
 // waitBarrier(barrier, parity) returns when the phase of that parity (0, 1, 0, ...) has ended.
 __device__ __forceinline__ void initBarrier(u32 barrier, u32 arrivals) {

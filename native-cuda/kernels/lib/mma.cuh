@@ -2,8 +2,6 @@
 #pragma once
 #include "lib/types.cuh"
 
-__device__ __forceinline__ u32 sharedAddress(const void *pointer) { return u32(__cvta_generic_to_shared(pointer)); }
-
 // 16 bytes from global to shared memory; zeros when `there` is false. Weights and activations pass L1 by.
 __device__ __forceinline__ void copyAsync16(u32 to, const void *from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");

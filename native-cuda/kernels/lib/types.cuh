@@ -82,3 +82,6 @@ __device__ __forceinline__ Rows rowsOf(const u32 *meta, u32 rangeWord, u32 capac
   u32 end = min(meta[rangeWord + 1], capacity);
   return {min(meta[rangeWord], end), end};
 }
+
+// Addresses within shared memory are u32 numbers.
+__device__ __forceinline__ u32 sharedAddress(const void *pointer) { return u32(__cvta_generic_to_shared(pointer)); }
