@@ -120,7 +120,7 @@ CUstream Device::laneStream(size_t lane, int multiprocessors) {
     int total = all.sm.smCount;
     unsigned groups = 1;
     CUdevResource first{}, rest{};
-    CHECK(d.cuDevSmResourceSplitByCount(&first, &groups, &all, &rest, 0, total - multiprocessors));
+    CHECK(d.cuDevSmResourceSplitByCount(&first, &groups, &all, &rest, CU_DEV_SM_RESOURCE_SPLIT_IGNORE_SM_COSCHEDULING, total - multiprocessors));
     CUdevResource mine = lane == 0 ? rest : first;
     CUdevResourceDesc desc;
     CHECK(d.cuDevResourceGenerateDesc(&desc, &mine, 1));

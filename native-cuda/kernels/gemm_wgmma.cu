@@ -23,6 +23,16 @@ __device__ __forceinline__ void loadWeights(u32 to, const TensorMap &map, u32 ba
   row += part * SHARE;
   to += part * SHARE * ROW_BYTES;
   u32 ctas = (CLUSTER_T == 1 ? 1u : CLUSTER_W == 1 ? 3u : 5u) << (rank % CLUSTER_W);
+#if WEIGHT_HINT
+  const u64 policy = cachePolicy<Keep(WEIGHT_HINT)>();
+  if (SILU) {
+    if (CLUSTER_T == 1) loadBoxHint(to, map, barrier, int(step * 64), 0, 0, int(row / 16), policy);
+    else loadBoxIntoHint(to, map, barrier, ctas, int(step * 64), 0, 0, int(row / 16), policy);
+  } else {
+    if (CLUSTER_T == 1) loadBoxHint(to, map, barrier, int(step * 64), int(row), policy);
+    else loadBoxIntoHint(to, map, barrier, ctas, int(step * 64), int(row), policy);
+  }
+#else
   if (SILU) {
     if (CLUSTER_T == 1) loadBox(to, map, barrier, int(step * 64), 0, 0, int(row / 16));
     else loadBoxInto(to, map, barrier, ctas, int(step * 64), 0, 0, int(row / 16));
@@ -30,14 +40,21 @@ __device__ __forceinline__ void loadWeights(u32 to, const TensorMap &map, u32 ba
     if (CLUSTER_T == 1) loadBox(to, map, barrier, int(step * 64), int(row));
     else loadBoxInto(to, map, barrier, ctas, int(step * 64), int(row));
   }
+#endif
 }
 __device__ __forceinline__ void loadTokens(u32 to, const TensorMap &map, u32 barrier, u32 step, u32 row, u32 rank) {
   constexpr u32 SHARE = TOKENS / CLUSTER_W;
   u32 part = rank % CLUSTER_W;
   row += part * SHARE;
   to += part * SHARE * ROW_BYTES;
+#if TOKEN_HINT
+  const u64 policy = cachePolicy<Keep(TOKEN_HINT)>();
+  if (CLUSTER_W == 1) loadBoxHint(to, map, barrier, int(step * 64), int(row), policy);
+  else loadBoxIntoHint(to, map, barrier, 3u << (rank / CLUSTER_W * CLUSTER_W), int(step * 64), int(row), policy);
+#else
   if (CLUSTER_W == 1) loadBox(to, map, barrier, int(step * 64), int(row));
   else loadBoxInto(to, map, barrier, 3u << (rank / CLUSTER_W * CLUSTER_W), int(step * 64), int(row));
+#endif
 }
 
 // The loading warp (one lane of it).

@@ -11,7 +11,7 @@ import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
 import { withinBlocks } from '../pipeline/arrangement.ts';
 import { groups } from '../pipeline/resolve.ts';
 import type { OperationName } from './graph.ts';
-import { PRODUCTS, streamCalls, type CallsOf } from './lowerStreams.ts';
+import { PRODUCTS, streamCalls, streamPlan, type CallsOf } from './lowerStreams.ts';
 import { embedCalls, finalNormCall } from './plainProgram.ts';
 import {
   activationCanFuse,
@@ -72,6 +72,7 @@ export interface SlotCapacity {
  * Assigns slots and activation sets.
  * @param fullWorkgroups workgroups of attention that has the device to itself
  * @param group query heads for each KV head
+ * @param streams operations run on streams (lowerStreams.ts) and not stage by stage
  * @throws Error when the pipeline needs more slots than the metadata has.
  */
 export function pipelineSlots(
@@ -79,6 +80,7 @@ export function pipelineSlots(
   capacity: SlotCapacity,
   fullWorkgroups: number,
   group: number,
+  streams: boolean,
 ): PipelineSlots {
   const ranges: Range[] = [[0, pipeline.tokens]];
   const index = new Map<string, number>([[`0,${pipeline.tokens}`, 0]]);
@@ -96,17 +98,20 @@ export function pipelineSlots(
   const alone = new Set(
     pipeline.stages.flatMap(({ members }) => (members.length === 1 ? [members[0].id] : [])),
   );
+  const plan = streams ? streamPlan(pipeline) : undefined;
+  // Whole multiples of the share: beside others each workgroup takes as many lists, alone there is one for each.
+  const listsByStages = ({ id, share }: NanoOperation): number =>
+    alone.has(id) && share === pipeline.workgroups
+      ? fullWorkgroups
+      : share * Math.floor(fullWorkgroups / share) || fullWorkgroups;
   const attention = pipeline.nano
     .filter((nano) => ATTENTION.includes(nano.operation))
     .map((nano): AttentionSlot => ({
       nano,
       tile: nano.operation === 'decode_attention' && group <= 16 ? 16 : 128,
       group: groupOf(nano.range),
-      // Whole multiples of the share: beside others each workgroup takes as many lists, alone there is one for each.
-      lists:
-        alone.has(nano.id) && nano.share === pipeline.workgroups
-          ? fullWorkgroups
-          : nano.share * Math.floor(fullWorkgroups / nano.share) || fullWorkgroups,
+      // On streams a launch always has the same workgroups, with a list each.
+      lists: plan ? Math.min(plan.get(nano.id)!.workgroups ?? fullWorkgroups, fullWorkgroups) : listsByStages(nano),
     }));
   if (ranges.length > capacity.ranges || attention.length > capacity.attention) {
     throw new Error(

@@ -35,38 +35,70 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
   const side = sideShare(pipeline);
   const apart = pipeline.greenContexts && side > 0 && { contextCores: pipeline.workgroups - side };
   const byId = new Map(pipeline.nano.map((nano) => [nano.id, nano]));
-  const calls: KernelCall[] = [];
-  const signalled = new Set<string>();
+  const steps: Step[] = [];
   for (let layer = -1; layer < numLayers; layer++) {
-    for (const stage of pipeline.stages) {
-      for (const { id, layer: offset } of stage.members) {
+    for (const { members } of pipeline.stages) {
+      for (const { id, layer: offset } of members) {
         const at = layer + offset;
-        if (at < 0 || at >= numLayers) continue;
-        const nano = byId.get(id)!;
-        const { stream, residency, workgroups } = plan.get(id)!;
-        const made = callsOf(nano, at, workgroups);
-        if (made.length === 0) continue;
-        const needs = nano.after
-          .filter((need) => plan.get(need.id)!.stream !== stream)
-          .map((need) => signalOf(need.id, at + need.layer))
-          .filter((name) => signalled.has(name));
-        const signal = signalOf(id, at);
-        signalled.add(signal);
-        made.forEach((call, i) => {
-          calls.push({
-            ...call,
-            stream,
-            residency,
-            ...apart,
-            ...(i === 0 && needs.length > 0 && { needs }),
-            // Only what another stream waits for costs an event.
-            ...(i === made.length - 1 && plan.get(id)!.awaited && { signal }),
-          });
-        });
+        if (at >= 0 && at < numLayers) steps.push({ nano: byId.get(id)!, layer: at });
       }
     }
   }
+  const calls: KernelCall[] = [];
+  const signalled = new Set<string>();
+  for (const { nano, layer } of awaitedFirst(steps, ({ id }) => plan.get(id)!.awaited)) {
+    const { stream, residency, workgroups, awaited } = plan.get(nano.id)!;
+    const made = callsOf(nano, layer, workgroups);
+    if (made.length === 0) continue;
+    const needs = nano.after
+      .filter((need) => plan.get(need.id)!.stream !== stream)
+      .map((need) => signalOf(need.id, layer + need.layer))
+      .filter((name) => signalled.has(name));
+    const signal = signalOf(nano.id, layer);
+    signalled.add(signal);
+    made.forEach((call, i) => {
+      calls.push({
+        ...call,
+        stream,
+        residency,
+        ...apart,
+        ...(i === 0 && needs.length > 0 && { needs }),
+        // Only what another stream waits for costs an event.
+        ...(i === made.length - 1 && awaited && { signal }),
+      });
+    });
+  }
   return calls;
+}
+
+interface Step {
+  nano: NanoOperation;
+  layer: number;
+}
+
+/**
+ * The same steps, those that another stream waits for as early as what they need allows: what stood before them and is
+ * not needed for them follows. So K, Q and V of one nano-batch are there before the products that wait for the other
+ * one's attention, and the side stream goes from one attention to the next without a pause.
+ */
+function awaitedFirst(steps: readonly Step[], isAwaited: (nano: NanoOperation) => boolean): Step[] {
+  const ordered: Step[] = [];
+  let waiting: Step[] = [];
+  for (const step of steps) {
+    waiting.push(step);
+    if (!isAwaited(step.nano)) continue;
+    const needed = new Set<string>();
+    const keep = new Set<Step>();
+    // Backwards: needs stand before what needs them.
+    for (const each of waiting.toReversed()) {
+      if (each !== step && !needed.has(signalOf(each.nano.id, each.layer))) continue;
+      keep.add(each);
+      for (const need of each.nano.after) needed.add(signalOf(need.id, each.layer + need.layer));
+    }
+    ordered.push(...waiting.filter((each) => keep.has(each)));
+    waiting = waiting.filter((each) => !keep.has(each));
+  }
+  return [...ordered, ...waiting];
 }
 
 interface Place {
@@ -97,12 +129,12 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
         awaited: false,
       };
     }
-    if (each.operation.endsWith('_attention')) {
-      return { stream: 0, workgroups: each.share < workgroups ? each.share : undefined, awaited: false };
-    }
+    const attends = each.operation.endsWith('_attention');
     const product = PRODUCTS.includes(each.operation);
     if (colocated) return { stream: 0, residency: product ? 'host' : undefined, awaited: false };
-    if (!product || attentionShare === 0) return { stream: 0, awaited: false };
+    if (!(product || attends) || attentionShare === 0) {
+      return { stream: 0, workgroups: attends && each.share < workgroups ? each.share : undefined, awaited: false };
+    }
     // In the stage of attention its share may be smaller still.
     const beside = stageOf.get(each.id)!.members.some(({ id }) => overlapped(byId.get(id)!));
     const left = Math.max(1, workgroups - attentionShare);

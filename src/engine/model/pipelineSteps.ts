@@ -118,6 +118,7 @@ export class PipelineSteps {
       SLOTS,
       this.#parts.attentionWorkgroups,
       config.numHeads / config.numKvHeads,
+      this.#parts.streams,
     );
     const [{ partialLse }] = buffers.sets;
     while (buffers.sets.length < slots.groups.length) {

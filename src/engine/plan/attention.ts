@@ -132,8 +132,30 @@ function chunksAndOwners(
     }
     const imbalance = deal(active, kvHeads, workgroups, order);
     const finer = active.some((list) => canSplitFurther(list.rows, list.limit, split));
-    if (imbalance <= GOOD_BALANCE || !finer) return imbalance;
+    if (imbalance <= GOOD_BALANCE || !finer) return wholeTiles(active, imbalance, kvHeads, workgroups, order);
   }
+}
+
+/**
+ * Leaves the long tiles whole where that is as fast: a few hundred prompt tokens make fewer tiles than there are
+ * workgroups, and two halves for one of them take longer than the whole. Returns the imbalance.
+ */
+function wholeTiles(
+  active: readonly TileList[],
+  imbalance: number,
+  kvHeads: number,
+  workgroups: number,
+  order: DealOrder | 'best',
+): number {
+  const long = active.find(({ rows }) => rows === 128);
+  if (!long || long.chunkTotal === long.count) return imbalance;
+  const { limit } = long;
+  const cut = heap.largest + long.joinCost;
+  long.cutNothing();
+  const whole = deal(active, kvHeads, workgroups, order);
+  if (heap.largest <= cut) return whole;
+  long.cut(limit);
+  return deal(active, kvHeads, workgroups, order);
 }
 
 /** Gives every chunk and KV head its workgroup. Returns the imbalance. */

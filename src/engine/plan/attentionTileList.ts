@@ -84,6 +84,20 @@ export class TileList {
     this.chunkTotal = at;
   }
 
+  /** Leaves every tile whole. */
+  cutNothing(): void {
+    let longest = 1;
+    for (let tile = 0; tile < this.count; tile++) {
+      longest = Math.max(longest, this.kvEnd[tile] - this.kvStart[tile]);
+    }
+    this.cut(longest);
+  }
+
+  /** What writing and merging the partial rows of cut tiles adds to a plan's length, in KV tokens as cost(). */
+  get joinCost(): number {
+    return 2 * this.rows;
+  }
+
   /** FlashInfer's cost of a chunk: its KV tokens, and a fixed part for loading queries and writing rows. */
   cost(chunk: number): number {
     return 2 * this.rows + this.chunkEnd[chunk] - this.chunkStart[chunk];

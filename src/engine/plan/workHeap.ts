@@ -4,7 +4,8 @@ export class WorkHeap {
   private keys = new Float64Array(1);
   private size = 1;
   private total = 0;
-  private largest = 0;
+  /** The heaviest workgroup's work. */
+  largest = 0;
 
   /** Forgets all work. */
   reset(workgroups: number): void {

@@ -48,9 +48,10 @@ export function kernelSources(folder: string): KernelSources {
       .filter((name) => name.endsWith('.cuh'))
       .map((name) => [`lib/${name}`, readFileSync(join(folder, 'lib', name), 'utf8')]),
   );
-  // Headers include each other by name alone.
+  // Headers include each other by name alone. NVRTC tells a header from others (#pragma once) by its name, so there must
+  // be one text.
   const beside = Object.fromEntries(
-    Object.entries(headers).map(([name, text]) => [name.slice('lib/'.length), text]),
+    Object.keys(headers).map((name) => [name.slice('lib/'.length), `#include "${name}"\n`]),
   );
   return {
     source: (name) => readFileSync(join(folder, `${name}.cu`), 'utf8'),

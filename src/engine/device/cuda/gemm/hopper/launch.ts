@@ -24,7 +24,7 @@ import {
 const TOKENS_IN_L2 = 2048;
 
 export function hopperLaunch(call: GemmCall, given: HopperVariant, target: CudaTarget): CudaLaunch {
-  const { a, w, out, bias, workgroups } = call;
+  const { a, w, out, bias, workgroups = target.cuda.multiprocessors } = call;
   const variant = fitBudget(given, workgroups);
   const silu = call.epilogue === 'silu_mul';
   const [N, K] = w.shape;
@@ -33,7 +33,7 @@ export function hopperLaunch(call: GemmCall, given: HopperVariant, target: CudaT
   const { tokens, clusterW, clusterT } = variant;
   const weights = weightsOf(variant);
   const cluster = clusterOf(variant);
-  const ctas = Math.floor((workgroups ?? target.cuda.multiprocessors) / cluster) * cluster;
+  const ctas = Math.floor(workgroups / cluster) * cluster;
   const steps = Math.ceil(K / STEP);
   return {
     ...hopperModule(variant, {
@@ -76,7 +76,7 @@ function unitsOf(variant: HopperVariant, rows: number, N: number, clusters: numb
 }
 
 /** A budget smaller than a cluster: the same tiles without it. */
-function fitBudget(variant: HopperVariant, workgroups = Infinity): HopperVariant {
+function fitBudget(variant: HopperVariant, workgroups: number): HopperVariant {
   return workgroups >= clusterOf(variant) ? variant : { ...variant, clusterW: 1, clusterT: 1 };
 }
 
