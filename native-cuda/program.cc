@@ -26,6 +26,12 @@ static std::vector<double> numbersOf(const Napi::Value &value) {
   return result;
 }
 
+static CUtensorMapL2promotion promotion(int rank) {
+  const char *name = rank == 2 ? "NF_PROMO2" : rank == 3 ? "NF_PROMO3" : "NF_PROMO4";
+  const char *text = getenv(name);
+  return text ? static_cast<CUtensorMapL2promotion>(atoi(text)) : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+}
+
 // [kind, address, element, swizzle, rank, sizes (rank), strides (rank - 1), box (rank)]
 static CUtensorMap encodeMap(const std::vector<double> &numbers) {
   int element = static_cast<int>(numbers[2]), rank = static_cast<int>(numbers[4]);
@@ -40,7 +46,7 @@ static CUtensorMap encodeMap(const std::vector<double> &numbers) {
   alignas(64) CUtensorMap map;
   CHECK(driver().cuTensorMapEncodeTiled(&map, ELEMENT_TYPES[element], rank, reinterpret_cast<void *>(static_cast<uint64_t>(numbers[1])),
                                         sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                        swizzleOf(static_cast<int>(numbers[3])), CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                        swizzleOf(static_cast<int>(numbers[3])), promotion(rank),
                                         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
   return map;
 }

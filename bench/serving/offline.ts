@@ -4,7 +4,9 @@
  *
  * The first requests start as if they had been running: the k-th has already made a share of its output, spread evenly,
  * so that ends and admissions are spread from the start (NanoFlow skips cycles to the same end, section 4.5 of its
- * evaluation). Tokens are counted over a window that begins when all of them have been computed.
+ * evaluation). Tokens are counted over a window that begins when all of them have been computed and lasts until as many
+ * requests have ended as run at a time: each place has then served one request, so that prompt and output tokens stand
+ * in the ratio of the workload, however the first requests' ends were spread.
  */
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
@@ -28,7 +30,7 @@ export interface OfflineOptions extends SizeOptions {
   layers?: number;
   promptTokens: number;
   outputTokens: number;
-  /** Length of the measured window, and of what runs before it. */
+  /** Least length of the measured window, and of what runs before it. */
   seconds: number;
   warmSeconds: number;
   /** Overlapped pipelines to compare, each in a window of its own after the plain order. */
@@ -50,6 +52,8 @@ export interface OfflineRow {
   meanRunning: number;
   pagesUsed: number; // share of the pool, mean
   preemptions: number;
+  /** Prompt tokens computed for each output token: that of the workload in a steady state. */
+  promptsPerOutput: number;
   /** tokensPerSecond over peak / (2 P), P being the parameters: NanoFlow's definition of the optimum. */
   shareOfOptimum?: number;
 }
@@ -135,7 +139,7 @@ function formatRow(row: OfflineRow, promptTokens: number, outputTokens: number):
     `${row.order.padEnd(12)} ${promptTokens} in / ${outputTokens} out: ${row.tokensPerSecond.toFixed(0)} tok/s${share}, ` +
     `${row.requestsPerSecond.toFixed(1)} requests/s, step ${row.stepMilliseconds.toFixed(2)} ms of ${row.meanBatchTokens.toFixed(0)} tokens ` +
     `(${row.meanDecodeTokens.toFixed(0)} decode), ${row.meanRunning.toFixed(0)} running, ${(100 * row.pagesUsed).toFixed(0)} % of pages, ` +
-    `${row.preemptions} preempted`
+    `${row.preemptions} preempted, ${row.promptsPerOutput.toFixed(2)} prompt tokens an output token`
   );
 }
 
@@ -210,15 +214,16 @@ async function measure(
       endedBefore = ended;
       preemptedBefore = engine.scheduler.preemptions;
     }
-    if (windowStart !== undefined && now - windowStart > seconds * 1000) break;
+    if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= first) break;
   }
+  const measuredSteps = steps.length; // what is aborted below does not count
   const requestsEnded = ended - endedBefore;
   const preemptions = engine.scheduler.preemptions - preemptedBefore;
   for (const { id } of [...engine.scheduler.running, ...engine.scheduler.waiting]) engine.abort(id);
   while (engine.hasWork) await engine.step();
   await device.idle();
 
-  const window = steps.filter(({ at }) => at > windowStart! && at <= windowStart! + seconds * 1000);
+  const window = steps.slice(0, measuredSteps).filter(({ at }) => at > windowStart!);
   const span = (window.at(-1)!.at - windowStart) / 1000;
   const mean = (of: (step: StepRecord) => number): number =>
     window.reduce((sum, step) => sum + of(step), 0) / window.length;
@@ -235,5 +240,6 @@ async function measure(
     meanRunning: mean((step) => step.running),
     pagesUsed: mean((step) => step.pages),
     preemptions,
+    promptsPerOutput: mean((step) => step.tokens - step.decode) / mean((step) => step.decode),
   };
 }

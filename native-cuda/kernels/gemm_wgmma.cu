@@ -180,7 +180,10 @@ extern "C" __global__ void LAUNCH_LIMITS
         for (u32 k = 0; k < 4; k++) {
 #pragma unroll
           for (u32 block = 0; block < BLOCKS; block++)
-            wgmma<IN, TOKENS>(sums[block], a + block * (1024 >> 4) + 2 * k, b + 2 * k, keep);
+#pragma unroll
+            for (u32 half = 0; half < TOKENS / SPAN; half++)
+              wgmma<IN, SPAN>(reinterpret_cast<float(&)[SPAN / 2]>(sums[block][half * (SPAN / 2)]),
+                              a + block * (1024 >> 4) + 2 * k, b + half * (SPAN * ROW_BYTES >> 4) + 2 * k, keep);
           keep = 1;
         }
         wgmmaCommit();

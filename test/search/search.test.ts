@@ -91,19 +91,16 @@ describe('candidates on streams', () => {
     );
 
   it('are co-located at a few boundaries, and in halves where there are rows of both kinds', () => {
-    const halves = ['halves colocated 0.67', 'halves colocated 1'];
-    expect(names(344).filter((name) => !/^halves \d/.test(name))).toEqual([
-      'colocated 344/0.67',
-      'colocated 344/1',
-      'colocated 512/0.67',
-      'colocated 512/1',
-      ...halves,
-    ]);
-    const shares = names(344).map((name) => /^halves (\d+)\//.exec(name)?.[1]);
-    // The middle one also with cores that the driver keeps apart.
-    expect(shares.filter(Boolean)).toEqual(['24', '32', '40', '32']);
-    expect(names(344).filter((name) => name.endsWith('green'))).toHaveLength(1);
-    expect(names(1024).join()).not.toMatch(/halves/);
+    const colocated = (decodeTokens: number) => names(decodeTokens).filter((name) => /colocated/.test(name));
+    expect(colocated(344)).toEqual(['colocated 344', 'colocated 512', 'halves colocated']);
+    expect(colocated(1024)).toEqual(['colocated 896', 'colocated 512']);
+  });
+
+  it('have attention on a few cores, prompts beside it or alone', () => {
+    const apart = (decodeTokens: number) => names(decodeTokens).filter((name) => /^halves \d/.test(name));
+    const shares = ['24', '28', '32'];
+    expect(apart(344)).toEqual(shares.flatMap((share) => [`halves ${share}`, `halves ${share} with prompts`]));
+    expect(apart(1024)).toEqual(shares.map((share) => `halves ${share}`));
   });
 
   it('in halves hide more attention, by the model, than the border between the kinds', () => {

@@ -1,6 +1,6 @@
 /**
- * A Pipeline as calls on two streams, for devices that have them (cuda): decode attention that a stage overlaps runs on
- * a stream of its own and as far ahead as its dependencies allow, everything else in the order of the stages. So a stage
+ * A Pipeline as calls on two streams, for devices that have them (cuda): attention that a stage overlaps runs on a
+ * stream of its own and as far ahead as its dependencies allow, everything else in the order of the stages. So a stage
  * does not have to be as long as its attention, and nothing waits for the end of a stage.
  *
  * Shares hold longer than in stages: attention on its own stream may run beside any product of the layer, and a product
@@ -116,9 +116,11 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
     stages.flatMap((stage) => stage.members.map(({ id }) => [id, stage])),
   );
   const byId = new Map(nano.map((each) => [each.id, each]));
-  const overlapped = (each: NanoOperation): boolean =>
-    each.operation === 'decode_attention' && stageOf.get(each.id)!.members.length > 1;
   const colocated = stages.some((stage) => stage.colocated);
+  // Prompts need most of a core's shared memory: they are no guests.
+  const overlaps = colocated ? ['decode_attention'] : ['decode_attention', 'prefill_attention'];
+  const overlapped = (each: NanoOperation): boolean =>
+    overlaps.includes(each.operation) && stageOf.get(each.id)!.members.length > 1;
   const attentionShare = Math.max(0, ...nano.map((each) => (overlapped(each) ? each.share : 0)));
   const place = (each: NanoOperation): Place => {
     if (overlapped(each)) {

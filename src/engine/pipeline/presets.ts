@@ -25,6 +25,8 @@ export interface OverlapOptions {
   attentionShare?: number;
   /** Fraction of the decode rows of a nano-batch that are attended beside up_gate; the rest beside down. */
   cut?: number;
+  /** Prompt rows are attended beside products, too, on the cores of decode attention; default: alone, with all cores. */
+  prefillBeside?: true;
   /** Attention's cores are kept apart from all others by the driver (Pipeline.greenContexts). */
   greenContexts?: true;
   /** Attention shares the cores of the product beside it (Stage.colocated): both get the whole device. */
@@ -104,7 +106,8 @@ export function overlap(
   const nano = splitOperations(graph, rows, ({ name: operation }) =>
     operation === 'decode_attention' ? [boundary, ...beside] : [boundary],
   );
-  const lines = overlapLines(graph, nano, halves, beside, [attentionShare, workgroups - attentionShare]);
+  const weights = [attentionShare, workgroups - attentionShare] as const;
+  const lines = overlapLines(graph, nano, halves, beside, weights, options.prefillBeside ?? false);
   const dealt = dealStages(lines, workgroups);
   const { stages, shares } = options.colocated ? colocate(dealt, workgroups) : dealt;
   const shareOf = ({ id }: NanoRange): number => shares.get(id)!;
@@ -159,6 +162,7 @@ function overlapLines(
   halves: readonly TokenRange[],
   beside: readonly number[],
   [attentionShare, productShare]: readonly [number, number],
+  prefillBeside: boolean,
 ): Wanted[][] {
   const operations = layerOperations(graph);
   const find = (half: Half, layer: 0 | 1, weight: number, ...names: OperationName[]): Wanted[] => {
@@ -175,6 +179,7 @@ function overlapLines(
     const attended = find(behind, layer, attentionShare, 'decode_attention');
     const first = attended.filter(({ nano: { range } }) => range[1] <= beside[behind]);
     const second = attended.filter(({ nano: { range } }) => range[1] > beside[behind]);
+    const prompts = find(behind, layer, attentionShare, 'prefill_attention');
     const [merge, ...merges] = find(behind, layer, 1, 'merge');
     const product = (...names: OperationName[]): Wanted[] => find(ahead, 0, productShare, ...names);
     return [
@@ -182,9 +187,9 @@ function overlapLines(
       product('route'),
       [...product('up_gate', 'experts_up_gate'), ...first],
       product('activation'),
-      [...product('down', 'experts_down'), ...second],
+      [...product('down', 'experts_down'), ...second, ...(prefillBeside ? prompts : [])],
       product('combine'),
-      find(behind, layer, 1, 'prefill_attention'),
+      prefillBeside ? [] : prompts,
       [...find(ahead, 1, 1, 'norm1'), ...(merge ? [merge] : [])],
       // Merges of one nano-batch write to the same buffer, so they cannot share a dispatch.
       ...merges.map((each) => [each]),

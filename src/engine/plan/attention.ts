@@ -138,7 +138,8 @@ function chunksAndOwners(
 
 /**
  * Leaves the long tiles whole where that is as fast: a few hundred prompt tokens make fewer tiles than there are
- * workgroups, and two halves for one of them take longer than the whole. Returns the imbalance.
+ * workgroups, and two halves for one of them take longer than the whole. Beside short tiles in one dispatch, which fill
+ * the gaps, parts are better. Returns the imbalance.
  */
 function wholeTiles(
   active: readonly TileList[],
@@ -147,8 +148,8 @@ function wholeTiles(
   workgroups: number,
   order: DealOrder | 'best',
 ): number {
-  const long = active.find(({ rows }) => rows === 128);
-  if (!long || long.chunkTotal === long.count) return imbalance;
+  const [long] = active;
+  if (active.length > 1 || long.rows !== 128 || long.chunkTotal === long.count) return imbalance;
   const { limit } = long;
   const cut = heap.largest + long.joinCost;
   long.cutNothing();
