@@ -11,6 +11,7 @@
  *   node bench.mjs attention-peers
  *   node bench.mjs interference [rows]
  *   node bench.mjs offline ['{"layers": 4, "seconds": 5}']   (options of the command, as JSON)
+ *   node bench.mjs overlap ['{"layers": 32, "mix": "344x1280+680"}']   (options of the command, as JSON)
  *   node bench.mjs load [shape] [layers]
  *   node bench.mjs host-time
  *   node bench.mjs fidelity
@@ -28,6 +29,7 @@ import { runAblationBench } from './serving/ablation.ts';
 import { runHostTimeBench } from './serving/hostTime.ts';
 import { runLoadBench } from './serving/loadTime.ts';
 import { runOfflineBench } from './serving/offline.ts';
+import { runOverlapBench } from './serving/overlapBench.ts';
 import { runDecodeBench } from './serving/index.ts';
 import { runSearchBench } from './serving/search.ts';
 import { runFidelityBench } from './sim/fidelity.ts';
@@ -83,6 +85,7 @@ const benches: Record<string, () => Promise<object>> = {
       warmSeconds: 3,
       ...(JSON.parse(args[0] ?? '{}') as object),
     }),
+  overlap: () => runOverlapBench({ ...common, ...(JSON.parse(args[0] ?? '{}') as object) }),
   load: () =>
     runLoadBench({
       ...common,

@@ -114,13 +114,15 @@ CUstream Device::laneStream(size_t lane, int multiprocessors) {
   } else {
     const Driver &d = driver();
     if (!d.cuGreenCtxStreamCreate) throw CudaError("this driver has no green contexts; it is older than CUDA 12.5", false);
-    // One split for both: the side lane's SMs are counted (in eights), lane 0 has the rest.
+    // One split for both: the side lane's SMs are counted, lane 0 has the rest. Not in clusters of neighbours: spread over
+    // the GPU, the side lane's SMs share the ways to L2 with fewer of their kind.
     CUdevResource all{};
     CHECK(d.cuDeviceGetDevResource(device_, &all, CU_DEV_RESOURCE_TYPE_SM));
     int total = all.sm.smCount;
     unsigned groups = 1;
     CUdevResource first{}, rest{};
-    CHECK(d.cuDevSmResourceSplitByCount(&first, &groups, &all, &rest, CU_DEV_SM_RESOURCE_SPLIT_IGNORE_SM_COSCHEDULING, total - multiprocessors));
+    CHECK(d.cuDevSmResourceSplitByCount(&first, &groups, &all, &rest, CU_DEV_SM_RESOURCE_SPLIT_IGNORE_SM_COSCHEDULING,
+                                        total - multiprocessors));
     CUdevResource mine = lane == 0 ? rest : first;
     CUdevResourceDesc desc;
     CHECK(d.cuDevResourceGenerateDesc(&desc, &mine, 1));

@@ -26,12 +26,6 @@ static std::vector<double> numbersOf(const Napi::Value &value) {
   return result;
 }
 
-static CUtensorMapL2promotion promotion(int rank) {
-  const char *name = rank == 2 ? "NF_PROMO2" : rank == 3 ? "NF_PROMO3" : "NF_PROMO4";
-  const char *text = getenv(name);
-  return text ? static_cast<CUtensorMapL2promotion>(atoi(text)) : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
-}
-
 // [kind, address, element, swizzle, rank, sizes (rank), strides (rank - 1), box (rank)]
 static CUtensorMap encodeMap(const std::vector<double> &numbers) {
   int element = static_cast<int>(numbers[2]), rank = static_cast<int>(numbers[4]);
@@ -43,10 +37,12 @@ static CUtensorMap encodeMap(const std::vector<double> &numbers) {
     steps[i] = 1;
   }
   for (int i = 0; i + 1 < rank; i++) strides[i] = static_cast<cuuint64_t>(numbers[5 + rank + i]);
+  // Boxes of the KV cache (rank 3) are blocks of 128 bytes a row: fetching twice that into L2 made it serve a quarter more.
+  CUtensorMapL2promotion promotion = rank == 3 ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
   alignas(64) CUtensorMap map;
   CHECK(driver().cuTensorMapEncodeTiled(&map, ELEMENT_TYPES[element], rank, reinterpret_cast<void *>(static_cast<uint64_t>(numbers[1])),
                                         sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                        swizzleOf(static_cast<int>(numbers[3])), promotion(rank),
+                                        swizzleOf(static_cast<int>(numbers[3])), promotion,
                                         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
   return map;
 }

@@ -55,9 +55,9 @@ export async function runInterference({ rows = 1024, print }: InterferenceOption
   /** Reads in pieces, so that a run is about as long as the products. */
   const reads = (ctas: number, bytes: number, guest = false): CudaLaunch[] => {
     const piece = Math.min(words, Math.max(2 ** 20, Math.round(bytes / 4 / 256) * 256));
-    // Alone on its core, a CTA takes all registers, so that no product moves in and loads are in flight as with four.
-    const threads = guest ? 128 : 1024;
-    return [readLaunch({ ...data, shape: [piece] }, sink, ctas, { threads, unroll: 8 })];
+    return [
+      readLaunch({ ...data, shape: [piece] }, sink, ctas, guest ? { threads: 128, unroll: 8 } : undefined),
+    ];
   };
   const alone = await timeLanes(device, [lane(gemmLaunches(sms))]);
   const fullGemm = alone; // us of CALLS products
@@ -117,7 +117,7 @@ export async function runInterference({ rows = 1024, print }: InterferenceOption
         readSms,
         gemmSms,
         () => gemmLaunches(gemmSms),
-        (bytes) => reads(readSms, bytes),
+        (bytes) => reads(readSms * 4, bytes),
         true,
       );
     } catch (error) {

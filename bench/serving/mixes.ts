@@ -9,7 +9,7 @@ import { chooseSizes } from '../../src/engine/model/sizes.ts';
 import type { Device } from '../../src/engine/device.ts';
 import type { BatchMix } from '../../src/engine/search/measure.ts';
 import { randomizeKv } from '../../src/engine/search/measure.ts';
-import { randomModelFiles } from './randomModel.ts';
+import { randomModelFiles, type RandomModelOptions } from './randomModel.ts';
 
 /** "512x2000+512" -> decode 512 at context 2000 and 512 prefill tokens. */
 export function parseMix(text: string): BatchMix {
@@ -25,8 +25,9 @@ export async function mixRunner(
   shape: string,
   layers: number | undefined,
   mixes: readonly BatchMix[],
+  options: RandomModelOptions = {},
 ): Promise<ModelRunner> {
-  const files = randomModelFiles(shape, layers);
+  const files = randomModelFiles(shape, layers, options);
   const config = parseModelConfig(await readJson(files, 'config.json'));
   const pageSize = 16;
   const tokens = Math.max(...mixes.map(({ decode, prefill }) => decode + prefill));
@@ -37,14 +38,14 @@ export async function mixRunner(
     ),
   );
   const storage = device.target.features.f16 && !device.target.software ? 2 : 4;
-  const options = {
+  const wanted = {
     maxBatchTokens: tokens,
     maxRequests: Math.max(...mixes.map(({ decode }) => decode + 1)),
     maxModelLen: Math.max(...mixes.map(({ context, prefill }) => Math.max(context, prefill))),
     kvMemoryBytes: kvTokens * 2 * config.numLayers * config.numKvHeads * config.headDim * storage,
     pageSize,
   };
-  const runner = await ModelRunner.load(device, config, files, chooseSizes(config, device.target, options));
+  const runner = await ModelRunner.load(device, config, files, chooseSizes(config, device.target, wanted));
   await files.close();
   randomizeKv(runner);
   return runner;

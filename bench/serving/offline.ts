@@ -22,6 +22,7 @@ import { openDevice } from '../kernels/index.ts';
 import { usage } from './benchError.ts';
 import { newEngine } from './engines.ts';
 import { peakRate } from './peakRate.ts';
+import { PowerMeter, type PowerReading } from './powerMeter.ts';
 import { randomModelFiles } from './randomModel.ts';
 
 export interface OfflineOptions extends SizeOptions {
@@ -33,7 +34,9 @@ export interface OfflineOptions extends SizeOptions {
   /** Least length of the measured window, and of what runs before it. */
   seconds: number;
   warmSeconds: number;
-  /** Overlapped pipelines to compare, each in a window of its own after the plain order. */
+  /** Overlapped pipelines with attention on so many SMs (halves, in green contexts, prompts beside decode). */
+  attentionSms?: readonly number[];
+  /** Other overlapped pipelines to compare, each in a window of its own after the plain order. */
   overlaps?: readonly OverlapOptions[];
   /** The batch that they are made for: decode tokens, and prompt tokens beside them. */
   mix?: { decode: number; prefill: number };
@@ -54,6 +57,9 @@ export interface OfflineRow {
   preemptions: number;
   /** Prompt tokens computed for each output token: that of the workload in a steady state. */
   promptsPerOutput: number;
+  /** Where nvidia-smi tells. */
+  power?: PowerReading;
+  joulesPerToken?: number;
   /** tokensPerSecond over peak / (2 P), P being the parameters: NanoFlow's definition of the optimum. */
   shareOfOptimum?: number;
 }
@@ -101,8 +107,12 @@ export async function runOfflineBench(options: OfflineOptions): Promise<OfflineB
     );
     const rows: OfflineRow[] = [];
     for (const order of [undefined, ...overlapped(runner, options)]) {
-      // Batches without decoding requests, or with few, have nothing to overlap.
-      runner.usePipelines(order && ((batch) => (batch.decodeTokens >= 64 ? order : undefined)));
+      // Few decoding requests have nothing to hide, and few prompt tokens nothing to hide it behind.
+      runner.usePipelines(
+        order &&
+          (({ tokens, decodeTokens }) =>
+            decodeTokens >= 64 && tokens >= 1.5 * decodeTokens ? order : undefined),
+      );
       const row = await measure(runner, order?.name ?? 'plain', device, options);
       if (peak) row.shareOfOptimum = row.tokensPerSecond / (peak / (2 * parameters));
       rows.push(row);
@@ -124,12 +134,26 @@ export async function runOfflineBench(options: OfflineOptions): Promise<OfflineB
   }
 }
 
-function overlapped(runner: ModelRunner, { overlaps = [], mix, maxBatchTokens }: OfflineOptions): Pipeline[] {
-  if (overlaps.length === 0) return [];
+function overlapped(
+  runner: ModelRunner,
+  { overlaps = [], attentionSms = [], mix, maxBatchTokens }: OfflineOptions,
+): Pipeline[] {
+  const wanted: OverlapOptions[] = [
+    ...attentionSms.map((attentionShare): OverlapOptions => ({
+      arrangement: 'halves',
+      attentionShare,
+      cut: 1,
+      greenContexts: true,
+      prefillBeside: true,
+      name: `halves, ${attentionShare} SMs`,
+    })),
+    ...overlaps,
+  ];
+  if (wanted.length === 0) return [];
   const { decode, prefill } = mix ?? { decode: 340, prefill: (maxBatchTokens ?? 1024) - 340 };
   const rows = { tokens: decode + prefill, decodeTokens: decode };
   const { defaultWorkgroups } = runner.device.target;
-  return overlaps.map((choice) => overlap(runner.graph(), rows, defaultWorkgroups, choice));
+  return wanted.map((choice) => overlap(runner.graph(), rows, defaultWorkgroups, choice));
 }
 
 function formatRow(row: OfflineRow, promptTokens: number, outputTokens: number): string {
@@ -139,7 +163,10 @@ function formatRow(row: OfflineRow, promptTokens: number, outputTokens: number):
     `${row.order.padEnd(12)} ${promptTokens} in / ${outputTokens} out: ${row.tokensPerSecond.toFixed(0)} tok/s${share}, ` +
     `${row.requestsPerSecond.toFixed(1)} requests/s, step ${row.stepMilliseconds.toFixed(2)} ms of ${row.meanBatchTokens.toFixed(0)} tokens ` +
     `(${row.meanDecodeTokens.toFixed(0)} decode), ${row.meanRunning.toFixed(0)} running, ${(100 * row.pagesUsed).toFixed(0)} % of pages, ` +
-    `${row.preemptions} preempted, ${row.promptsPerOutput.toFixed(2)} prompt tokens an output token`
+    `${row.preemptions} preempted, ${row.promptsPerOutput.toFixed(2)} prompt tokens an output token` +
+    (row.power
+      ? `; ${row.power.watts.toFixed(0)} of ${row.power.limitWatts.toFixed(0)} W, ${row.power.megahertz} MHz, ${(1000 * row.joulesPerToken!).toFixed(1)} mJ a token`
+      : '')
   );
 }
 
@@ -200,6 +227,7 @@ async function measure(
   let warmFrom: number | undefined;
   let endedBefore = 0;
   let preemptedBefore = 0;
+  const meter = new PowerMeter();
   for (;;) {
     while (engine.scheduler.waiting.length < QUEUE) submit(0);
     for (const event of await engine.step()) {
@@ -207,15 +235,19 @@ async function measure(
       if (event.type === 'end') ended++;
     }
     const now = performance.now();
-    const filled = engine.scheduler.running.every(({ outputLength }) => outputLength > 0);
-    if (warmFrom === undefined && (filled || next > first + QUEUE)) warmFrom = now;
+    // The queue holds only later ones when the first have all been admitted.
+    if (warmFrom === undefined && next > first + QUEUE) warmFrom = now;
     if (windowStart === undefined && warmFrom !== undefined && now - warmFrom > warmSeconds * 1000) {
       windowStart = steps.at(-1)!.at;
       endedBefore = ended;
+      meter.restart();
       preemptedBefore = engine.scheduler.preemptions;
     }
-    if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= first) break;
+    if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= first)
+      break;
   }
+  const power = meter.read();
+  meter.stop();
   const measuredSteps = steps.length; // what is aborted below does not count
   const requestsEnded = ended - endedBefore;
   const preemptions = engine.scheduler.preemptions - preemptedBefore;
@@ -240,6 +272,7 @@ async function measure(
     meanRunning: mean((step) => step.running),
     pagesUsed: mean((step) => step.pages),
     preemptions,
+    ...(power && { power, joulesPerToken: (power.watts * span) / tokens }),
     promptsPerOutput: mean((step) => step.tokens - step.decode) / mean((step) => step.decode),
   };
 }

@@ -24,11 +24,16 @@ export function presetPipelines(
     overlap(graph, batch, workgroups),
   ];
   if (kind !== 'cuda' || batch.decodeTokens < 2) return presets;
-  const halves = { arrangement: 'halves' as const, cut: 1 };
-  const attentionShare = Math.max(1, Math.round(SPLIT * workgroups));
+  const halves = { arrangement: 'halves', cut: 1 } as const;
+  const apart = {
+    ...halves,
+    attentionShare: Math.max(1, Math.round(SPLIT * workgroups)),
+    greenContexts: true,
+  } as const;
   return [
     ...presets,
-    overlap(graph, batch, workgroups, { ...halves, attentionShare, name: `halves, ${attentionShare} SMs` }),
+    overlap(graph, batch, workgroups, { ...apart, name: `halves, ${apart.attentionShare} SMs` }),
+    overlap(graph, batch, workgroups, { ...apart, prefillBeside: true, name: 'the same with prompts' }),
     overlap(graph, batch, workgroups, { ...halves, colocated: true, name: 'halves, co-located' }),
   ];
 }

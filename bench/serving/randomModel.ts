@@ -101,11 +101,20 @@ function likeLlama(name: string): object {
 /** Random bf16 words; tensors repeat them, each from a place of its own. */
 const BLOCK = 2 ** 22;
 
+export interface RandomModelOptions {
+  /** Matrices of zeros, for diagnosis: they draw little power. */
+  zeroWeights?: boolean;
+}
+
 /**
  * @param shape a published shape's name, or the contents of a config.json
  * @param layers fewer layers than the shape has
  */
-export function randomModelFiles(shape: string | object, layers?: number): ModelFiles {
+export function randomModelFiles(
+  shape: string | object,
+  layers?: number,
+  { zeroWeights = false }: RandomModelOptions = {},
+): ModelFiles {
   const known = typeof shape === 'object' ? shape : (SHAPES[shape] ?? likeLlama(shape));
   const json = layers === undefined ? known : { ...known, num_hidden_layers: layers };
   const config = parseModelConfig(JSON.parse(JSON.stringify(json)));
@@ -124,7 +133,7 @@ export function randomModelFiles(shape: string | object, layers?: number): Model
   head.set(text, 8);
   const files = new Map<string, ByteSource>([
     ['config.json', bytes('config.json', new TextEncoder().encode(JSON.stringify(json)))],
-    ['model.safetensors', weights(head, tensors, end)],
+    ['model.safetensors', weights(head, tensors, end, zeroWeights)],
   ]);
   return {
     location: `random ${typeof shape === 'object' ? 'model' : shape}`,
@@ -142,8 +151,13 @@ function bytes(name: string, data: Uint8Array): ByteSource {
   return { name, size: data.length, read: async (offset, length) => data.slice(offset, offset + length) };
 }
 
-function weights(head: Uint8Array, tensors: { end: number; vector: boolean }[], size: number): ByteSource {
-  const block = randomBlock();
+function weights(
+  head: Uint8Array,
+  tensors: { end: number; vector: boolean }[],
+  size: number,
+  zeros: boolean,
+): ByteSource {
+  const block = zeros ? new Uint16Array(BLOCK) : randomBlock();
   return {
     name: 'model.safetensors',
     size: head.length + size,

@@ -28,6 +28,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     const Item item = readItem(meta + items + index * ITEM_WORDS);
     const u32 rows = itemRows(item, shape.group, 128);
     const u32 tiles = item.kvEnd > item.kvStart ? (item.kvEnd - item.kvStart + KV_TILE - 1) / KV_TILE : 0;
+    waitCopies<0>(); // an item without tokens did not wait for its queries
     __syncthreads(); // the item before is done with shared memory
     for (u32 i = thread; i < 128 * PIECES; i += THREADS) {
       const u32 row = i / PIECES, piece = i % PIECES;

@@ -23,16 +23,6 @@ __device__ __forceinline__ void loadWeights(u32 to, const TensorMap &map, u32 ba
   row += part * SHARE;
   to += part * SHARE * ROW_BYTES;
   u32 ctas = (CLUSTER_T == 1 ? 1u : CLUSTER_W == 1 ? 3u : 5u) << (rank % CLUSTER_W);
-#if WEIGHT_HINT
-  const u64 policy = cachePolicy<Keep(WEIGHT_HINT)>();
-  if (SILU) {
-    if (CLUSTER_T == 1) loadBoxHint(to, map, barrier, int(step * 64), 0, 0, int(row / 16), policy);
-    else loadBoxIntoHint(to, map, barrier, ctas, int(step * 64), 0, 0, int(row / 16), policy);
-  } else {
-    if (CLUSTER_T == 1) loadBoxHint(to, map, barrier, int(step * 64), int(row), policy);
-    else loadBoxIntoHint(to, map, barrier, ctas, int(step * 64), int(row), policy);
-  }
-#else
   if (SILU) {
     if (CLUSTER_T == 1) loadBox(to, map, barrier, int(step * 64), 0, 0, int(row / 16));
     else loadBoxInto(to, map, barrier, ctas, int(step * 64), 0, 0, int(row / 16));
@@ -40,21 +30,16 @@ __device__ __forceinline__ void loadWeights(u32 to, const TensorMap &map, u32 ba
     if (CLUSTER_T == 1) loadBox(to, map, barrier, int(step * 64), int(row));
     else loadBoxInto(to, map, barrier, ctas, int(step * 64), int(row));
   }
-#endif
 }
 __device__ __forceinline__ void loadTokens(u32 to, const TensorMap &map, u32 barrier, u32 step, u32 row, u32 rank) {
   constexpr u32 SHARE = TOKENS / CLUSTER_W;
   u32 part = rank % CLUSTER_W;
   row += part * SHARE;
   to += part * SHARE * ROW_BYTES;
-#if TOKEN_HINT
-  const u64 policy = cachePolicy<Keep(TOKEN_HINT)>();
-  if (CLUSTER_W == 1) loadBoxHint(to, map, barrier, int(step * 64), int(row), policy);
-  else loadBoxIntoHint(to, map, barrier, 3u << (rank / CLUSTER_W * CLUSTER_W), int(step * 64), int(row), policy);
-#else
-  if (CLUSTER_W == 1) loadBox(to, map, barrier, int(step * 64), int(row));
-  else loadBoxInto(to, map, barrier, 3u << (rank / CLUSTER_W * CLUSTER_W), int(step * 64), int(row));
-#endif
+  // Every tile of weights reads the tokens again: beside attention, which streams its cache through L2, they should stay.
+  const u64 policy = cachePolicy<LONG>();
+  if (CLUSTER_W == 1) loadBoxAs(policy, to, map, barrier, int(step * 64), int(row));
+  else loadBoxIntoAs(policy, to, map, barrier, 3u << (rank / CLUSTER_W * CLUSTER_W), int(step * 64), int(row));
 }
 
 // The loading warp (one lane of it).
@@ -180,10 +165,7 @@ extern "C" __global__ void LAUNCH_LIMITS
         for (u32 k = 0; k < 4; k++) {
 #pragma unroll
           for (u32 block = 0; block < BLOCKS; block++)
-#pragma unroll
-            for (u32 half = 0; half < TOKENS / SPAN; half++)
-              wgmma<IN, SPAN>(reinterpret_cast<float(&)[SPAN / 2]>(sums[block][half * (SPAN / 2)]),
-                              a + block * (1024 >> 4) + 2 * k, b + half * (SPAN * ROW_BYTES >> 4) + 2 * k, keep);
+            wgmma<IN, TOKENS>(sums[block], a + block * (1024 >> 4) + 2 * k, b + 2 * k, keep);
           keep = 1;
         }
         wgmmaCommit();

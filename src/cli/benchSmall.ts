@@ -109,7 +109,26 @@ const benches: readonly SmallBench[] = [
         .option('--seconds <n>', 'length of the measured window', integer(1), 20)
         .option('--warm-seconds <n>', 'time before it', integer(0), 5)
         .option('--max-batch-tokens <n>', 'most tokens of one step', integer(1))
-        .option('--max-requests <n>', 'most requests at the same time', integer(1)),
+        .option('--max-requests <n>', 'most requests at the same time', integer(1))
+        .option(
+          '--attention-sms <list>',
+          'also with overlapped pipelines: attention on so many SMs, products on the others',
+          integers(1, 1024),
+        ),
+  },
+  {
+    name: 'overlap',
+    description:
+      'one batch through overlapped pipelines: step, what it takes without attention, power, when each launch runs (cuda)',
+    file: 'serving/overlapBench.ts',
+    run: 'runOverlapBench',
+    options: (command) =>
+      command
+        .option('--shape <name>', 'published shape', 'llama-3-8b')
+        .option('--layers <n>', 'layers of it', integer(1), 8)
+        .option('--mix <text>', 'the batch: DECODExCONTEXT+PREFILL', '344x1280+680')
+        .option('--attention-sms <list>', 'SMs for attention', integers(1, 1024))
+        .option('--zero-weights', 'for diagnosis: products of zeros, which draw little power'),
   },
   {
     name: 'load',

@@ -74,6 +74,8 @@ export interface CompileEvent {
 export interface CallTiming {
   kernel: string;
   label: string;
+  /** The call, where the device knows: one that takes several launches has as many timings. */
+  call?: KernelCall;
   microseconds: number;
   /** When it began, from the begin of the first call of the same profile; for traces. */
   startNanoseconds?: number;

@@ -1,6 +1,7 @@
 /**
  * The engine on the cuda device with the head dimensions that its fast kernels are for (the golden models are smaller):
- * logits as on the cpu device, and the same text with and without CUDA graphs and for any CTA budget.
+ * logits as on the cpu device, and the same text with and without CUDA graphs and, where the margin allows, for any CTA
+ * budget.
  */
 import { describe, expect, it } from 'vitest';
 import { randomModelFiles } from '../../bench/serving/randomModel.ts';
@@ -13,7 +14,7 @@ import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
 import { ModelRunner } from '../../src/engine/model/runner.ts';
 import { chooseSizes } from '../../src/engine/model/sizes.ts';
-import { overlap } from '../../src/engine/pipeline/presets.ts';
+import { overlap, type OverlapOptions } from '../../src/engine/pipeline/presets.ts';
 import { mixBatch, randomizeKv, type BatchMix } from '../../src/engine/search/measure.ts';
 import { onlyOnCuda } from '../device/testDevice.ts';
 import { ask, fakeText } from '../engine/fakeRunner.ts';
@@ -60,8 +61,14 @@ async function withCuda<T>(options: CudaDeviceOptions, use: (device: Device) => 
   }
 }
 
+/** A greedy token, and by how much its logit is the largest. */
+interface Chosen {
+  token: number;
+  margin: number;
+}
+
 /** Greedy tokens of prompts of several lengths, in one changing batch. */
-async function text(runner: ModelRunner): Promise<number[][]> {
+async function text(runner: ModelRunner): Promise<Chosen[][]> {
   const engine = new Engine(runner, fakeText, {
     endTokens: [],
     maxQueuedRequests: 100,
@@ -70,17 +77,40 @@ async function text(runner: ModelRunner): Promise<number[][]> {
   const lengths = [1, 7, 130, 300, 700, 64, 33, 500];
   lengths.forEach((length, id) => {
     const prompt = Array.from({ length }, (_, i) => (i * 7919 + id * 104729) % 1000);
-    const { accepted } = engine.submit(ask(`${id}`, prompt, { maxTokens: 12, ignoreEos: true }));
-    expect(accepted).toBe(true);
+    const request = ask(`${id}`, prompt, { maxTokens: 12, ignoreEos: true });
+    request.sampling.logprobs = 2;
+    expect(engine.submit(request).accepted).toBe(true);
   });
-  const result: number[][] = lengths.map(() => []);
+  const result: Chosen[][] = lengths.map(() => []);
   while (engine.hasWork) {
     for (const event of await engine.step()) {
       if (event.type === 'error') throw new Error(event.error.message);
-      if (event.type === 'tokens') result[Number(event.id)].push(...event.tokenIds);
+      if (event.type !== 'tokens') continue;
+      event.tokenIds.forEach((token, i) => {
+        const [first, second] = event.logprobs![i].top;
+        result[Number(event.id)].push({ token, margin: first.logprob - second.logprob });
+      });
     }
   }
   return result;
+}
+
+/** Rounding of bf16 may turn a choice between logits that are closer than this, and with it the text that follows. */
+const CLOSE = 0.05;
+
+/**
+ * The same text, but for what follows a close choice: another number of CTAs cuts products and KV ranges in other places,
+ * so sums are rounded in another order.
+ */
+function expectSameText(got: Chosen[][], expected: Chosen[][], what: string): void {
+  let compared = 0;
+  expected.forEach((request, id) => {
+    const differs = request.findIndex(({ token }, i) => token !== got[id][i].token);
+    compared += differs < 0 ? request.length : differs;
+    if (differs >= 0)
+      expect(request[differs].margin, `${what}, request ${id}, token ${differs}`).toBeLessThan(CLOSE);
+  });
+  expect(compared, `${what}: tokens that are equal`).toBeGreaterThan(0.6 * expected.flat().length);
 }
 
 /** Logits of one step; the KV cache holds the same random numbers before it. */
@@ -130,7 +160,7 @@ describe.each(Object.entries(MODELS))('the engine on cuda, %s', (_, json) => {
       const expected = await run({});
       expect(await run({ graphs: false })).toEqual(expected);
       for (const multiprocessors of [1, 5, 37, 100]) {
-        expect(await run({ multiprocessors }), `${multiprocessors} SMs`).toEqual(expected);
+        expectSameText(await run({ multiprocessors }), expected, `${multiprocessors} SMs`);
       }
     },
   );
@@ -147,13 +177,17 @@ describe.each(Object.entries(MODELS))('the engine on cuda, %s', (_, json) => {
         randomizeKv(runner);
         const expected = await logits(runner, mix);
         const { defaultWorkgroups } = device.target;
-        for (const choice of [
+        const choices: OverlapOptions[] = [
           { boundary: 40 },
           { boundary: 20, cut: 1 },
           { boundary: 120, attentionShare: 32 },
           { boundary: 40, colocated: true },
           { boundary: 20, colocated: true, cut: 1 },
-        ]) {
+          { arrangement: 'halves', attentionShare: 32, cut: 1, greenContexts: true },
+          { arrangement: 'halves', attentionShare: 28, cut: 1, greenContexts: true, prefillBeside: true },
+          { arrangement: 'halves', colocated: true, cut: 1 },
+        ];
+        for (const choice of choices) {
           const pipeline = overlap(runner.graph(), rows, defaultWorkgroups, choice);
           runner.usePipelines(() => pipeline);
           for (let round = 0; round < 5; round++) {

@@ -112,7 +112,8 @@ describe('calls on streams', () => {
       for (const { id, operation } of pipeline.nano) {
         const { stream, workgroups } = plan.get(id)!;
         if (operation === 'decode_attention') expect([id, stream, workgroups]).toEqual([id, 1, 32]);
-        else if (/^(kqv|o|up_gate|down|prefill_attention)$/.test(operation)) expect([id, workgroups]).toEqual([id, 100]);
+        else if (/^(kqv|o|up_gate|down|prefill_attention)$/.test(operation))
+          expect([id, workgroups]).toEqual([id, 100]);
         else expect([id, stream, workgroups]).toEqual([id, 0, undefined]);
       }
     }

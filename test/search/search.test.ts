@@ -99,7 +99,9 @@ describe('candidates on streams', () => {
   it('have attention on a few cores, prompts beside it or alone', () => {
     const apart = (decodeTokens: number) => names(decodeTokens).filter((name) => /^halves \d/.test(name));
     const shares = ['24', '28', '32'];
-    expect(apart(344)).toEqual(shares.flatMap((share) => [`halves ${share}`, `halves ${share} with prompts`]));
+    expect(apart(344)).toEqual(
+      shares.flatMap((share) => [`halves ${share}`, `halves ${share} with prompts`]),
+    );
     expect(apart(1024)).toEqual(shares.map((share) => `halves ${share}`));
   });
 

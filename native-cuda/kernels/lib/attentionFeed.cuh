@@ -149,7 +149,7 @@ template <int WARPS, int TILES, int DEPTH, int MAX_ROWS, int COMBINE_ROWS> struc
     const u32 boxes = 1u << unitShift, at = __shfl_sync(~0u, row, firstBox + (lane & (boxes - 1)));
     const TensorMap *map = values ? in.vMap : in.kMap;
     if (box == 16) {
-      if (lane < boxes) loadBoxHint(place + lane * TILE, *map, barrier, 0, at, 0, cachePolicy<ONCE>());
+      if (lane < boxes) loadBoxAs(cachePolicy<ONCE>(), place + lane * TILE, *map, barrier, 0, at, 0);
     } else if (lane < boxes) { // pages of 8 tokens: half a tile, block by block
       for (u32 block = 0; block < BLOCKS; block++)
         loadBox(place + lane / 2 * TILE + lane % 2 * (BLOCK / 2) + block * BLOCK, *map, barrier, 0, at, block);

@@ -38,8 +38,6 @@ constexpr u32 ROW_BYTES = 128; // of a step: 64 elements of K
 constexpr u32 WEIGHT_BYTES = WEIGHTS * ROW_BYTES;
 constexpr u32 TOKEN_BYTES = TOKENS * ROW_BYTES;
 constexpr u32 STAGE_BYTES = WEIGHT_BYTES + TOKEN_BYTES;
-// Tokens of one matrix instruction: with 512 threads the assembler takes none of 256 columns.
-constexpr u32 SPAN = GROUPS == 3 && TOKENS > 192 ? TOKENS / 2 : TOKENS;
 constexpr u32 CONSUMERS = GROUPS * 128;
 [[maybe_unused]] constexpr u32 LOADERS = REGISTERS > 0 ? 128 : 32; // registers move between whole warpgroups
 // Groups of 8 output columns that a warp holds, and bytes in which it turns them (16-bit outputs).

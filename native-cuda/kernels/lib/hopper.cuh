@@ -73,37 +73,6 @@ __device__ __forceinline__ void loadBox(u32 to, const TensorMap &map, u32 barrie
   asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];"
                ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier) : "memory");
 }
-// What L2 should do with a box that is loaded: the policies of cache hints.
-enum Keep { KEEP, ONCE, LONG }; // as L2 likes; read by nobody else; read again soon
-template <Keep KEEP_IT> __device__ __forceinline__ u64 cachePolicy() {
-  u64 policy;
-  if (KEEP_IT == ONCE) asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  else asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ __forceinline__ void loadBoxHint(u32 to, const TensorMap &map, u32 barrier, int x, int y, u64 policy) {
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;"
-               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(barrier), "l"(policy) : "memory");
-}
-__device__ __forceinline__ void loadBoxHint(u32 to, const TensorMap &map, u32 barrier, int x, int y, int z, u64 policy) {
-  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;"
-               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(barrier), "l"(policy) : "memory");
-}
-__device__ __forceinline__ void loadBoxHint(u32 to, const TensorMap &map, u32 barrier, int x, int y, int z, int w, u64 policy) {
-  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;"
-               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier), "l"(policy) : "memory");
-}
-__device__ __forceinline__ void loadBoxIntoHint(u32 to, const TensorMap &map, u32 barrier, u32 ctas, int x, int y, u64 policy) {
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
-               "[%0], [%1, {%2, %3}], [%4], %5, %6;"
-               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(barrier), "h"(u16(ctas)), "l"(policy) : "memory");
-}
-__device__ __forceinline__ void loadBoxIntoHint(u32 to, const TensorMap &map, u32 barrier, u32 ctas, int x, int y, int z, int w, u64 policy) {
-  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
-               "[%0], [%1, {%2, %3, %4, %5}], [%6], %7, %8;"
-               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier), "h"(u16(ctas)), "l"(policy) : "memory");
-}
-
 // To the same place, with the same barrier, in every CTA of the cluster whose bit is set in `ctas`.
 __device__ __forceinline__ void loadBoxInto(u32 to, const TensorMap &map, u32 barrier, u32 ctas, int x, int y) {
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
@@ -114,6 +83,30 @@ __device__ __forceinline__ void loadBoxInto(u32 to, const TensorMap &map, u32 ba
   asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
                "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;"
                ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier), "h"(u16(ctas)) : "memory");
+}
+
+// What L2 should do with a box: drop it first, since nobody else reads it, or keep it for those who read it soon.
+enum Keep { ONCE, LONG };
+template <Keep KEEP> __device__ __forceinline__ u64 cachePolicy() {
+  u64 policy;
+  if (KEEP == ONCE) asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  else asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void loadBoxAs(u64 policy, u32 to, const TensorMap &map, u32 barrier, int x, int y) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+               "[%0], [%1, {%2, %3}], [%4], %5;"
+               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(barrier), "l"(policy) : "memory");
+}
+__device__ __forceinline__ void loadBoxAs(u64 policy, u32 to, const TensorMap &map, u32 barrier, int x, int y, int z) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+               "[%0], [%1, {%2, %3, %4}], [%5], %6;"
+               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(barrier), "l"(policy) : "memory");
+}
+__device__ __forceinline__ void loadBoxIntoAs(u64 policy, u32 to, const TensorMap &map, u32 barrier, u32 ctas, int x, int y) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
+               "[%0], [%1, {%2, %3}], [%4], %5, %6;"
+               ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(barrier), "h"(u16(ctas)), "l"(policy) : "memory");
 }
 
 // To L2 only.

@@ -111,7 +111,9 @@ export function pipelineSlots(
       tile: nano.operation === 'decode_attention' && group <= 16 ? 16 : 128,
       group: groupOf(nano.range),
       // On streams a launch always has the same workgroups, with a list each.
-      lists: plan ? Math.min(plan.get(nano.id)!.workgroups ?? fullWorkgroups, fullWorkgroups) : listsByStages(nano),
+      lists: plan
+        ? Math.min(plan.get(nano.id)!.workgroups ?? fullWorkgroups, fullWorkgroups)
+        : listsByStages(nano),
     }));
   if (ranges.length > capacity.ranges || attention.length > capacity.attention) {
     throw new Error(

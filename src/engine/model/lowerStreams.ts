@@ -135,7 +135,11 @@ export function streamPlan({ nano, stages, workgroups }: Pipeline): Map<string, 
     const product = PRODUCTS.includes(each.operation);
     if (colocated) return { stream: 0, residency: product ? 'host' : undefined, awaited: false };
     if (!(product || attends) || attentionShare === 0) {
-      return { stream: 0, workgroups: attends && each.share < workgroups ? each.share : undefined, awaited: false };
+      return {
+        stream: 0,
+        workgroups: attends && each.share < workgroups ? each.share : undefined,
+        awaited: false,
+      };
     }
     // In the stage of attention its share may be smaller still.
     const beside = stageOf.get(each.id)!.members.some(({ id }) => overlapped(byId.get(id)!));

@@ -1,6 +1,6 @@
 /**
- * A device's profile (timestamps around each call of a program) as spans: the dispatches on a stream, and on the lanes
- * what each of them holds. Timestamps lie around whole dispatches, so the parts of a joined one are drawn as long as
+ * A device's profile (timestamps around each call of a program) as spans: the dispatches on their streams, and on the
+ * lanes what each of them holds; lanes of a side stream are tracks of their own. Timestamps lie around whole dispatches, so the parts of a joined one are drawn as long as
  * it: a lane's busy time is an upper bound there.
  */
 import type { CallTiming } from '../device.ts';
@@ -14,7 +14,7 @@ export const LANE_CLASS: Record<Lane, SpanClass> = { compute: 'C', memory: 'M', 
 export interface CallRecording {
   /** Name of the group of tracks. */
   device: string;
-  /** The calls of the profiled programs, in order; timings are matched to them by label. */
+  /** The calls of the profiled programs, in order; timings that do not name their call are matched by label. */
   calls: readonly ProgramCall[];
   timings: readonly CallTiming[];
   iter?: number;
@@ -53,33 +53,40 @@ export function recordCalls(builder: TraceBuilder, recording: CallRecording): nu
     call.kernel === 'joined' && !labels.has(call.label) ? call.parts : [call],
   );
   const device = builder.track('device', recording.device);
-  const stream = builder.track('stream', 'dispatches', device);
   let next = 0; // the call that the next timing is looked for from
-  let end = zero;
-  let origin = zero; // of the program at hand: starts count from its first call
-  let last = -1;
-  for (const timing of timings) {
+  const callOf = (timing: CallTiming): ProgramCall => {
+    if (timing.call) return timing.call;
     while (next < calls.length && calls[next].label !== timing.label) next++;
     const call = calls[next++];
-    if (!call)
-      throw new Error(
-        `the profile holds '${timing.label}', which is no call of the program (or out of order): pass the calls that were profiled`,
-      );
+    if (call) return call;
+    throw new Error(
+      `the profile holds '${timing.label}', which is no call of the program (or out of order): pass the calls that were profiled`,
+    );
+  };
+  let end = zero;
+  let origin = zero; // of the program at hand: starts count from its first call
+  let first = true;
+  for (const timing of timings) {
+    const call = callOf(timing);
+    const side = call.kernel !== 'joined' && call.stream ? ` (stream ${call.stream})` : '';
     const relative = timing.startNanoseconds;
-    if (relative !== undefined && relative <= last) origin = end;
-    last = relative ?? last;
+    // The first call of a program begins at 0; those of a side stream may begin before calls that stand before them.
+    if (relative === 0 && !first) origin = end;
+    first = false;
     const start = relative === undefined ? end : origin + relative;
-    end = start + timing.microseconds * 1000;
+    const stop = start + timing.microseconds * 1000;
+    end = Math.max(end, stop);
     const parts = call.kernel === 'joined' ? call.parts : [call];
     const classes = parts.map((part) => LANE_CLASS[laneOf(part)]);
-    const common = { start, end, iter };
+    const common = { start, end: stop, iter };
     const described = parts.map(callFacts);
     const cls = classes.includes('C') ? 'C' : classes[0];
     const name = described.map((part) => part.name).join(' | ');
+    const stream = builder.track('stream', `dispatches${side}`, device);
     builder.span({ ...common, ...described[0], track: stream, cls, name });
     const total = parts.reduce((sum, part) => sum + (part.workgroups ?? Infinity), 0);
     parts.forEach((part, i) => {
-      const track = builder.track('res', laneOf(part), device);
+      const track = builder.track('res', `${laneOf(part)}${side}`, device);
       const share = parts.length > 1 && total <= units ? part.workgroups : undefined;
       builder.span({ ...common, ...described[i], track, cls: classes[i], share });
     });

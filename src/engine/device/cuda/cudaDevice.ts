@@ -271,9 +271,10 @@ export class CudaDevice implements Device {
     this.#flush();
     const { native, names } = program as CudaProgram;
     const times = this.#try(() => this.#native.profile(native));
-    return names.map(({ kernel, label }, at) => ({
+    return names.map(({ kernel, label, call }, at) => ({
       kernel,
       label,
+      call,
       microseconds: times[2 * at + 1] - times[2 * at],
       startNanoseconds: times[2 * at] * 1000,
     }));

@@ -1,0 +1,233 @@
+/**
+ * `nanoflow bench overlap`: one batch on the cuda device through overlapped pipelines, and what each costs: the step, the
+ * same step at context 1 (what everything but decode attention takes with that share of the SMs), power and clock; and for
+ * the fastest, when each launch of a layer begins and ends, and on how many SMs it works.
+ */
+import type { ProfiledItem } from '../../src/engine/device.ts';
+import type { ModelRunner } from '../../src/engine/model/runner.ts';
+import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
+import { nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
+import { measureSteps, mixBatch, mixName, type BatchMix } from '../../src/engine/search/measure.ts';
+import { formatTable } from '../../src/cli/table.ts';
+import { openDevice } from '../kernels/index.ts';
+import { BenchError, usage } from './benchError.ts';
+import { mixRunner, parseMix } from './mixes.ts';
+import { PowerMeter, type PowerReading } from './powerMeter.ts';
+
+export interface OverlapBenchOptions {
+  shape?: string;
+  /** Fewer than the shape has: 8 show what a layer costs, all of them what a step does. */
+  layers?: number;
+  mix?: string; // DECODExCONTEXT+PREFILL
+  attentionSms?: readonly number[];
+  /** For diagnosis: products of zeros draw little power, so that no limit of it slows the GPU down. */
+  zeroWeights?: boolean;
+  print: (line: string) => void;
+}
+
+export interface OverlapRow {
+  name: string;
+  milliseconds: number;
+  /** The same at context 1. */
+  withoutAttention: number;
+  /** The plain order's time over this one's. */
+  gain: number;
+  power?: PowerReading;
+}
+
+/** A launch, as its CTAs recorded it. */
+export interface LaunchLine {
+  label: string;
+  begin: number; // us
+  end: number;
+  multiprocessors: number;
+  /** Part of the time of these multiprocessors in which a CTA worked on it. */
+  busy: number;
+}
+
+/** How long a step is repeated before its power is read, and while. */
+const SETTLE_MS = 400;
+const READ_MS = 1000;
+
+export async function runOverlapBench(options: OverlapBenchOptions) {
+  const { shape = 'llama-3-8b', layers = 8, mix: text = '344x1280+680', print } = options;
+  const { attentionSms = [24, 28, 32], zeroWeights = false } = options;
+  const mix = usage(() => parseMix(text));
+  if (mix.decode < 2 || mix.prefill < 2) {
+    throw new BenchError(`got mix ${text}, expected decode and prompt tokens, e.g. 344x1280+680`);
+  }
+  const device = await openDevice('cuda');
+  try {
+    const runner = await mixRunner(device, shape, layers, [mix], { zeroWeights });
+    const orders = ordersOf(runner, mix, attentionSms);
+    print(
+      `${shape}, ${layers} layers${zeroWeights ? ' of zeros' : ''}, ${mixName(mix)} on ${device.target.name}`,
+    );
+    const times = await stepTimes(runner, orders, mix);
+    const without = await stepTimes(runner, orders, { ...mix, context: 1 });
+    const rows: OverlapRow[] = [];
+    for (const [i, { name, pipeline }] of orders.entries()) {
+      const power = await powerOf(runner, pipeline, mix);
+      const gain = times[0] / times[i];
+      rows.push({
+        name,
+        milliseconds: times[i],
+        withoutAttention: without[i],
+        gain,
+        ...(power && { power }),
+      });
+    }
+    const head = ['order', 'step, ms', 'at context 1', 'gain', 'W', 'MHz', 'J a step'];
+    const cells = rows.map(({ name, milliseconds, withoutAttention, gain, power }) => [
+      name,
+      milliseconds.toFixed(3),
+      withoutAttention.toFixed(3),
+      `${gain.toFixed(3)}x`,
+      power ? power.watts.toFixed(0) : '',
+      power ? `${power.megahertz}` : '',
+      power ? ((power.watts * milliseconds) / 1000).toFixed(2) : '',
+    ]);
+    for (const line of formatTable(head, cells).trimEnd().split('\n')) print(line);
+    const best = rows.reduce((a, b) => (b.gain > a.gain ? b : a));
+    const lines = await launchLines(runner, orders[rows.indexOf(best)].pipeline, mix);
+    printLines(best.name, lines, layers, print);
+    return {
+      device: { kind: device.target.kind, name: device.target.name },
+      model: shape,
+      layers,
+      mix,
+      zeroWeights,
+      rows,
+      lines,
+    };
+  } finally {
+    device.destroy();
+  }
+}
+
+interface Order {
+  name: string;
+  /** Undefined: the plain order. */
+  pipeline: Pipeline | undefined;
+}
+
+function ordersOf(runner: ModelRunner, mix: BatchMix, attentionSms: readonly number[]): Order[] {
+  const rows = { tokens: mix.decode + mix.prefill, decodeTokens: mix.decode };
+  const { defaultWorkgroups } = runner.device.target;
+  const graph = runner.graph();
+  const halves = { arrangement: 'halves', cut: 1 } as const;
+  const made = (name: string, choice: Parameters<typeof overlap>[3]): Order => ({
+    name,
+    pipeline: overlap(graph, rows, defaultWorkgroups, { ...halves, ...choice, name }),
+  });
+  return [
+    { name: 'plain', pipeline: undefined },
+    { name: 'non-overlap', pipeline: nonOverlap(graph, rows, defaultWorkgroups) },
+    ...attentionSms.flatMap((attentionShare) => [
+      made(`${attentionShare} SMs`, { attentionShare, greenContexts: true }),
+      made(`${attentionShare} SMs with prompts`, {
+        attentionShare,
+        greenContexts: true,
+        prefillBeside: true,
+      }),
+    ]),
+    made('co-located', { colocated: true }),
+  ];
+}
+
+async function stepTimes(runner: ModelRunner, orders: readonly Order[], mix: BatchMix): Promise<number[]> {
+  const pipelines = orders.map(({ pipeline }) => pipeline);
+  const times = await measureSteps(runner, mixBatch(runner, mix), pipelines);
+  return times.map(({ median }) => median);
+}
+
+async function launchOnce(runner: ModelRunner, pipeline: Pipeline | undefined, mix: BatchMix): Promise<void> {
+  runner.usePipelines(pipeline && (() => pipeline));
+  await (await runner.launch(mixBatch(runner, mix), [])).collect();
+}
+
+/** Power and clock while the step runs again and again; undefined where nobody tells. */
+async function powerOf(
+  runner: ModelRunner,
+  pipeline: Pipeline | undefined,
+  mix: BatchMix,
+): Promise<PowerReading | undefined> {
+  const meter = new PowerMeter();
+  try {
+    await launchOnce(runner, pipeline, mix);
+    const repeat = async (milliseconds: number): Promise<void> => {
+      for (const end = performance.now() + milliseconds; performance.now() < end;) {
+        for (let i = 0; i < 10; i++) runner.repeatLast();
+        await runner.device.idle();
+      }
+    };
+    await repeat(SETTLE_MS);
+    meter.restart();
+    await repeat(READ_MS);
+    return meter.read();
+  } finally {
+    meter.stop();
+    runner.usePipelines(undefined);
+  }
+}
+
+/** The recording launches of one step, in the order of their begin. */
+async function launchLines(
+  runner: ModelRunner,
+  pipeline: Pipeline | undefined,
+  mix: BatchMix,
+): Promise<LaunchLine[]> {
+  await launchOnce(runner, pipeline, mix);
+  const items = (await runner.profileLastItems()) ?? [];
+  runner.usePipelines(undefined);
+  const launches = new Map<object | string, ProfiledItem[]>();
+  for (const item of items) {
+    const key = item.call ?? item.label;
+    const known = launches.get(key);
+    if (known) known.push(item);
+    else launches.set(key, [item]);
+  }
+  return [...launches.values()]
+    .map((list): LaunchLine => {
+      const begin = Math.min(...list.map(({ beginNs }) => beginNs)) / 1000;
+      const end = Math.max(...list.map(({ endNs }) => endNs)) / 1000;
+      const multiprocessors = new Set(list.map(({ sm }) => sm)).size;
+      const worked = list.reduce((sum, { beginNs, endNs }) => sum + endNs - beginNs, 0) / 1000;
+      const [{ label, kernel }] = list;
+      return {
+        label: `${label} (${kernel})`,
+        begin,
+        end,
+        multiprocessors,
+        busy: worked / (end - begin) / multiprocessors,
+      };
+    })
+    .sort((a, b) => a.begin - b.begin);
+}
+
+/** Two layers from the middle: the first and last have nobody beside them. */
+function printLines(
+  name: string,
+  lines: readonly LaunchLine[],
+  layers: number,
+  print: (line: string) => void,
+): void {
+  const middle = layers >> 1;
+  const shown = lines.filter(({ label }) => {
+    const layer = /^layers\.(\d+)\./.exec(label)?.[1];
+    return layer !== undefined && Math.abs(Number(layer) - middle) <= 1;
+  });
+  if (shown.length === 0) return;
+  print(`${name}: launches of layers ${middle - 1} to ${middle + 1} (recording slows them down)`);
+  const zero = shown[0].begin;
+  const cells = shown.map(({ label, begin, end, multiprocessors, busy }) => [
+    label,
+    (begin - zero).toFixed(0),
+    (end - zero).toFixed(0),
+    (end - begin).toFixed(0),
+    multiprocessors,
+    `${(100 * busy).toFixed(0)} %`,
+  ]);
+  const head = ['launch', 'begin, us', 'end', 'length', 'SMs', 'busy'];
+  for (const line of formatTable(head, cells).trimEnd().split('\n')) print(`  ${line}`);
+}
