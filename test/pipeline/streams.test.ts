@@ -91,6 +91,42 @@ describe('calls on streams', () => {
     }
   });
 
+  it('do what the other stream waits for first: K, Q and V before the products that wait for attention', () => {
+    const pipeline = overlap(graph, batch, 132, { arrangement: 'halves', attentionShare: 32, cut: 1 });
+    const calls = made(pipeline);
+    // When a product has to wait for attention, the next attention has already been handed to the side stream.
+    const side = calls.flatMap(({ stream, signal }, at) => (stream === 1 ? [{ at, signal: signal! }] : []));
+    const waiting = calls.flatMap(({ stream, needs = [] }, at) =>
+      stream === 0 && needs.length > 0
+        ? [{ at, place: side.findIndex(({ signal }) => signal === needs[0]) }]
+        : [],
+    );
+    expect(waiting.length).toBeGreaterThan(4);
+    for (const { at, place } of waiting) {
+      expect(side[place].at).toBeLessThan(at);
+      if (place + 1 < side.length) expect(side[place + 1].at).toBeLessThan(at);
+    }
+  });
+
+  it('have attention of prompts on the side stream, too, where the pipeline has it beside products', () => {
+    for (const colocated of [undefined, true] as const) {
+      const plan = streamPlan(
+        overlap(graph, batch, 132, {
+          arrangement: 'halves',
+          attentionShare: 32,
+          prefillBeside: true,
+          colocated,
+        }),
+      );
+      const prompts = [...plan].filter(([id]) => id.startsWith('prefill_attention'));
+      expect(prompts).toHaveLength(2);
+      for (const [, place] of prompts) {
+        if (colocated) expect(place).toMatchObject({ stream: 0 });
+        else expect(place).toMatchObject({ stream: 1, workgroups: 32 });
+      }
+    }
+  });
+
   it('are one stream when nothing overlaps', () => {
     for (const make of [nonOverlap, nanoBatchOnly]) {
       const calls = made(make(graph, batch, 132));

@@ -88,6 +88,43 @@ describe('skewed batches', () => {
   });
 });
 
+describe('prompts of a few hundred tokens', () => {
+  // 340 tokens after 340 others: 11 tiles of 128 rows for each of 8 KV heads.
+  const input = {
+    requests: [{ qStart: 0, qLen: 340, kvLen: 680, pageStart: 0 }],
+    heads: 32,
+    kvHeads: 8,
+    headDim: 128,
+    pageSize: 16,
+  };
+
+  it('keep their tiles whole where every workgroup gets one at most', () => {
+    for (const workgroups of [88, 104, 132]) {
+      const { plan } = planned({ input: { ...input, workgroups }, tokens: 340 });
+      expect(plan).toMatchObject({ items128: 88, mergeRows: 0 });
+    }
+  });
+
+  it('are cut where parts are done sooner, and beside decoding requests, which fill the gaps', () => {
+    const { plan } = planned({ input: { ...input, workgroups: 528 }, tokens: 340 });
+    expect(plan.items128).toBeGreaterThan(88);
+    const decoding = Array.from({ length: 64 }, (_, i) => ({
+      qStart: 340 + i,
+      qLen: 1,
+      kvLen: 1280,
+      pageStart: 43 + 80 * i,
+    }));
+    const together = {
+      ...input,
+      requests: [...input.requests, ...decoding],
+      workgroups: 132,
+      together: true,
+    };
+    const many = planned({ input: together, tokens: 404 });
+    expect(many.plan.imbalance).toBeLessThan(1.1);
+  });
+});
+
 describe('the chunk-count formula', () => {
   it('stands in one place: parts are equal but the last, none is empty or above the limit', () => {
     fc.assert(

@@ -12,7 +12,9 @@ import { byOperation, expectedBeside } from '../../src/engine/search/profile.ts'
 import { streamCandidates } from '../../src/engine/search/candidates.ts';
 import { descend } from '../../src/engine/search/descent.ts';
 import { solveStructure, type Solver } from '../../src/engine/search/milp.ts';
+import { randomStorage } from '../../src/engine/search/randomData.ts';
 import { searchMix } from '../../src/engine/search/search.ts';
+import { halfToFloat } from '../device/half.ts';
 import {
   besideTime,
   boundaries,
@@ -81,6 +83,25 @@ describe('stage model', () => {
   it('boundaries are inside the batch and hold the border between decode and prefill', () => {
     expect(boundaries({ tokens: 100, decodeTokens: 37 }, 32)).toEqual([32, 37, 64, 96]);
     expect(boundaries({ tokens: 3, decodeTokens: 3 }, 16)).toEqual([2]);
+  });
+});
+
+describe('random contents', () => {
+  it('are finite numbers of a size below 1, for every type', () => {
+    const values: Record<string, (words: Uint32Array) => number[]> = {
+      f32: (words) => [...new Float32Array(words.buffer)],
+      bf16: (words) =>
+        [...new Uint16Array(words.buffer)].map(
+          (half) => new Float32Array(new Uint32Array([half << 16]).buffer)[0],
+        ),
+      f16: (words) => [...new Uint16Array(words.buffer)].map(halfToFloat),
+    };
+    for (const [type, of] of Object.entries(values)) {
+      const list = of(randomStorage(type as 'f32' | 'bf16' | 'f16', 4096));
+      expect(list.every((value) => Math.abs(value) >= 0.125 && Math.abs(value) < 1)).toBe(true);
+      expect(new Set(list).size).toBeGreaterThan(100);
+      expect(list.filter((value) => value < 0).length / list.length).toBeCloseTo(0.5, 1);
+    }
   });
 });
 

@@ -71,6 +71,42 @@ describe('a device profile', () => {
     ]);
   });
 
+  it('of several streams has sub-lanes, and a span for each launch of a call', () => {
+    const side = call('layers.0.attention16', 'attention', { range: 1, tile: 16, stream: 1 });
+    const sample = call('sample', 'sample');
+    const product = call('layers.0.o', 'gemm');
+    const profile = [
+      { call: product, from: 0, length: 40 },
+      { call: side, from: 5, length: 90 },
+      { call: product, from: 41, length: 40 },
+      { call: sample, from: 96, length: 2 },
+      { call: sample, from: 98, length: 3 },
+    ].map(({ call: which, from, length }) => ({
+      kernel: which.kernel,
+      label: which.label,
+      call: which,
+      microseconds: length,
+      startNanoseconds: from * 1000,
+    }));
+    const builder = new TraceBuilder(webgpu);
+    expect(recordCalls(builder, { device: 'gpu', calls: [], timings: profile })).toBe(101_000);
+    const trace = builder.finish();
+    const { spans, tracks } = trace;
+    const placed = Array.from({ length: spans.rows }, (_, i) => {
+      const { name, parent } = tracks[spans.track[i]];
+      return `${tracks[parent].name}/${name} ${spans.ts[i] / 1000}+${spans.dur[i] / 1000}`;
+    });
+    expect(placed).toEqual(
+      expect.arrayContaining(['dispatches/stream 1 5+90', 'memory/stream 1 5+90', 'gpu/compute 41+40']),
+    );
+    expect(placed.filter((text) => text.startsWith('gpu/memory'))).toEqual([
+      'gpu/memory 96+2',
+      'gpu/memory 98+3',
+    ]);
+    const busy = Object.fromEntries(summarize(trace).lanes.map(({ lane, busy: of }) => [lane, of]));
+    expect(busy).toMatchObject({ compute: 80_000, memory: 95_000 });
+  });
+
   it('of several programs follows on: starts count from the first call of each', () => {
     const builder = new TraceBuilder(webgpu);
     const twice = { device: 'gpu', calls: [...calls, ...calls], timings: [...timings, ...timings] };

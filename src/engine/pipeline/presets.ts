@@ -25,7 +25,10 @@ export interface OverlapOptions {
   attentionShare?: number;
   /** Fraction of the decode rows of a nano-batch that are attended beside up_gate; the rest beside down. */
   cut?: number;
-  /** Prompt rows are attended beside products, too, on the cores of decode attention; default: alone, with all cores. */
+  /**
+   * Prompt rows are attended beside down, on the cores of decode attention, which then is all beside up_gate (cut 1).
+   * Default: alone, with all cores.
+   */
   prefillBeside?: true;
   /** Attention's cores are kept apart from all others by the driver (Pipeline.greenContexts). */
   greenContexts?: true;
@@ -88,7 +91,12 @@ export function overlap(
 ): Pipeline {
   checkBatch(batch, workgroups);
   if (graph.options.ranks > 1) return parallelOverlap(graph, batch, workgroups, options);
-  const { cut = CUT, attentionShare = Math.round(ATTENTION_SHARE * workgroups), name = 'overlap' } = options;
+  const { prefillBeside = false, name = 'overlap' } = options;
+  const { cut = prefillBeside ? 1 : CUT, attentionShare = Math.round(ATTENTION_SHARE * workgroups) } =
+    options;
+  if (prefillBeside && cut !== 1) {
+    throw new Error(`got cut ${cut} with prefillBeside, expected 1: prompts take the place beside down`);
+  }
   const boundary = boundaryOf(batch, options);
   const rows = arrange(batch, boundary, options.arrangement);
   if (attentionShare < 0 || attentionShare > workgroups || !(cut >= 0 && cut <= 1)) {
@@ -107,7 +115,7 @@ export function overlap(
     operation === 'decode_attention' ? [boundary, ...beside] : [boundary],
   );
   const weights = [attentionShare, workgroups - attentionShare] as const;
-  const lines = overlapLines(graph, nano, halves, beside, weights, options.prefillBeside ?? false);
+  const lines = overlapLines(graph, nano, halves, beside, weights, prefillBeside);
   const dealt = dealStages(lines, workgroups);
   const { stages, shares } = options.colocated ? colocate(dealt, workgroups) : dealt;
   const shareOf = ({ id }: NanoRange): number => shares.get(id)!;

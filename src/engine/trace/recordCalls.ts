@@ -1,6 +1,6 @@
 /**
  * A device's profile (timestamps around each call of a program) as spans: the dispatches on their streams, and on the
- * lanes what each of them holds; lanes of a side stream are tracks of their own. Timestamps lie around whole dispatches, so the parts of a joined one are drawn as long as
+ * lanes what each of them holds; what runs on a side stream has sub-lanes. Timestamps lie around whole dispatches, so the parts of a joined one are drawn as long as
  * it: a lane's busy time is an upper bound there.
  */
 import type { CallTiming } from '../device.ts';
@@ -68,7 +68,11 @@ export function recordCalls(builder: TraceBuilder, recording: CallRecording): nu
   let first = true;
   for (const timing of timings) {
     const call = callOf(timing);
-    const side = call.kernel !== 'joined' && call.stream ? ` (stream ${call.stream})` : '';
+    const streamOf = call.kernel === 'joined' ? 0 : (call.stream ?? 0);
+    const trackOf = (kind: 'stream' | 'res', name: string): number => {
+      const main = builder.track(kind, name, device);
+      return streamOf > 0 ? builder.track(kind, `stream ${streamOf}`, main) : main;
+    };
     const relative = timing.startNanoseconds;
     // The first call of a program begins at 0; those of a side stream may begin before calls that stand before them.
     if (relative === 0 && !first) origin = end;
@@ -82,11 +86,10 @@ export function recordCalls(builder: TraceBuilder, recording: CallRecording): nu
     const described = parts.map(callFacts);
     const cls = classes.includes('C') ? 'C' : classes[0];
     const name = described.map((part) => part.name).join(' | ');
-    const stream = builder.track('stream', `dispatches${side}`, device);
-    builder.span({ ...common, ...described[0], track: stream, cls, name });
+    builder.span({ ...common, ...described[0], track: trackOf('stream', 'dispatches'), cls, name });
     const total = parts.reduce((sum, part) => sum + (part.workgroups ?? Infinity), 0);
     parts.forEach((part, i) => {
-      const track = builder.track('res', `${laneOf(part)}${side}`, device);
+      const track = trackOf('res', laneOf(part));
       const share = parts.length > 1 && total <= units ? part.workgroups : undefined;
       builder.span({ ...common, ...described[i], track, cls: classes[i], share });
     });
