@@ -1,12 +1,13 @@
 """Peers of the cuda device on the same GPU: PyTorch's attention and copy, Hugging Face's continuous batching.
 
-    python3 bench/peers/pytorch.py [attention] [decode] [serve] [--requests 192] > peers.json
+    python3 bench/peers/pytorch.py [attention] [decode] [serve] [--requests 48] > peers.json
 
 Prints a line for each figure on stderr and all of them as JSON on stdout. Random data; medians of timed rounds.
 """
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import time
@@ -111,13 +112,16 @@ def serve(requests):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="*", default=["attention", "decode", "serve"])
-    parser.add_argument("--requests", type=int, default=192)
+    parser.add_argument("--requests", type=int, default=48)
     options = parser.parse_args()
     torch.manual_seed(0)
-    if "attention" in options.what:
-        attention()
-    if "decode" in options.what:
-        decode()
-    if "serve" in options.what:
-        serve(options.requests)
-    json.dump({"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}, sys.stdout, indent=2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: what was measured follows"))
+    try:
+        if "attention" in options.what:
+            attention()
+        if "decode" in options.what:
+            decode()
+        if "serve" in options.what:
+            serve(options.requests)
+    finally:
+        json.dump({"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}, sys.stdout, indent=2)
