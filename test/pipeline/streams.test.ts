@@ -127,6 +127,25 @@ describe('calls on streams', () => {
     }
   });
 
+  it('start a guest together with a host, when everything before both has ended', () => {
+    for (const arrangement of ['decode-first', 'halves'] as const) {
+      const pipeline = overlap(graph, batch, 132, { arrangement, colocated: true, cut: 1 });
+      expectOrdered(pipeline);
+      const calls = made(pipeline);
+      const ended = endedBefore(calls);
+      const guests = calls.flatMap(({ residency }, at) => (residency === 'guest' ? [at] : []));
+      // Decode rows first: all are in one half.
+      expect(guests).toHaveLength(arrangement === 'halves' ? 2 * LAYERS : LAYERS);
+      for (const at of guests) {
+        // Behind the last half's there is nobody.
+        const last = !calls.slice(at).some(({ residency }) => residency === 'host');
+        if (!last && !calls[at + 1].needs) expect(calls[at + 1].residency).toBe('host');
+        const main = calls.slice(0, at).filter(({ stream }) => stream === 0);
+        for (const { label } of main) expect(ended.get(calls[at].label)).toContain(label);
+      }
+    }
+  });
+
   it('are one stream when nothing overlaps', () => {
     for (const make of [nonOverlap, nanoBatchOnly]) {
       const calls = made(make(graph, batch, 132));

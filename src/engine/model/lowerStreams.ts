@@ -45,6 +45,7 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
     }
   }
   const calls: KernelCall[] = [];
+  const guests: KernelCall[] = [];
   const signalled = new Set<string>();
   for (const { nano, layer } of awaitedFirst(steps, ({ id }) => plan.get(id)!.awaited)) {
     const { stream, residency, workgroups, awaited } = plan.get(nano.id)!;
@@ -54,10 +55,13 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
       .filter((need) => plan.get(need.id)!.stream !== stream)
       .map((need) => signalOf(need.id, layer + need.layer))
       .filter((name) => signalled.has(name));
+    const awaitsGuest = guests.some(({ signal: name }) => name !== undefined && needs.includes(name));
+    if (residency === 'host' || awaitsGuest) placeGuests(guests, calls);
+    const to = residency === 'guest' ? guests : calls;
     const signal = signalOf(nano.id, layer);
     signalled.add(signal);
     made.forEach((call, i) => {
-      calls.push({
+      to.push({
         ...call,
         stream,
         residency,
@@ -68,7 +72,27 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
       });
     });
   }
+  placeGuests(guests, calls);
   return calls;
+}
+
+/**
+ * Hands over the guests that wait, as late as with the next host: both then find all cores alike and empty, so that
+ * every core gets one of each. A guest that starts while some cores are still busy goes to the others, two or three to a
+ * core, and leaves the host no room there.
+ */
+function placeGuests(guests: KernelCall[], calls: KernelCall[]): void {
+  if (guests.length === 0) return;
+  const [first] = guests;
+  const before = calls.findLastIndex(({ stream }) => stream === 0);
+  if (before >= 0) {
+    const call = calls[before];
+    const signal = call.signal ?? `before guest ${before}`;
+    calls[before] = { ...call, signal };
+    const needs = first.needs ?? [];
+    if (!needs.includes(signal)) guests[0] = { ...first, needs: [...needs, signal] };
+  }
+  calls.push(...guests.splice(0));
 }
 
 interface Step {
