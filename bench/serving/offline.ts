@@ -4,8 +4,8 @@
  *
  * The first requests start as if they had been running: the k-th has already made a share of its output, spread evenly,
  * so that ends and admissions are spread from the start (NanoFlow skips cycles to the same end, section 4.5 of its
- * evaluation). Tokens are counted over a window that begins when all of them have been computed and lasts until as many
- * requests have ended as run at a time: each place has then served one request, so that prompt and output tokens stand
+ * evaluation). Tokens are counted over a window that begins when as many are decoding as in the steady state and lasts
+ * until as many requests have ended as run at a time: each place has then served one request, so that prompt and output tokens stand
  * in the ratio of the workload, however the first requests' ends were spread.
  */
 import { parseModelConfig } from '../../src/engine/model/config.ts';
@@ -78,6 +78,8 @@ export interface OfflineBench {
 
 /** Requests that wait at any time. */
 const QUEUE = 16;
+/** As many decoding requests as in the steady state, but for this part of them. */
+const NEARLY = 0.95;
 
 export async function runOfflineBench(options: OfflineOptions): Promise<OfflineBench> {
   const { print, shape, promptTokens, outputTokens } = options;
@@ -223,6 +225,10 @@ async function measure(
   const first = Math.min(runner.sizes.maxRequests, Math.floor((0.97 * runner.sizes.pages) / perRequest));
   for (let k = 0; k < first; k++) submit(Math.floor(((k * 0.618034) % 1) * outputTokens));
 
+  // In the steady state a batch has prompt and output tokens in the ratio of the workload, or memory ends before that.
+  const outputPart = outputTokens / (promptTokens + outputTokens);
+  const steady = Math.min(first, runner.sizes.maxBatchTokens * outputPart);
+
   let windowStart: number | undefined;
   let warmFrom: number | undefined;
   let endedBefore = 0;
@@ -236,7 +242,8 @@ async function measure(
     }
     const now = performance.now();
     // The queue holds only later ones when the first have all been admitted.
-    if (warmFrom === undefined && next > first + QUEUE) warmFrom = now;
+    const admitted = next > first + QUEUE;
+    if (warmFrom === undefined && admitted && steps.at(-1)!.decode + 1 >= NEARLY * steady) warmFrom = now;
     if (windowStart === undefined && warmFrom !== undefined && now - warmFrom > warmSeconds * 1000) {
       windowStart = steps.at(-1)!.at;
       endedBefore = ended;
