@@ -111,19 +111,13 @@ describe('candidates on streams', () => {
       ({ options }) => options.name,
     );
 
-  it('are co-located at a few boundaries, and in halves where there are rows of both kinds', () => {
-    const colocated = (decodeTokens: number) => names(decodeTokens).filter((name) => /colocated/.test(name));
-    expect(colocated(344)).toEqual(['colocated 344', 'colocated 512', 'halves colocated']);
-    expect(colocated(1024)).toEqual(['colocated 896', 'colocated 512']);
-  });
-
-  it('have attention on a few cores, prompts beside it or alone', () => {
-    const apart = (decodeTokens: number) => names(decodeTokens).filter((name) => /^halves \d/.test(name));
-    const shares = ['24', '28', '32'];
-    expect(apart(344)).toEqual(
-      shares.flatMap((share) => [`halves ${share}`, `halves ${share} with prompts`]),
-    );
-    expect(apart(1024)).toEqual(shares.map((share) => `halves ${share}`));
+  it('are co-located, and have attention on a few cores, with prompts beside it or alone', () => {
+    const shares = ['20', '24', '28', '32'];
+    expect(names(344)).toEqual([
+      'halves co-located',
+      ...shares.flatMap((share) => [`halves ${share}`, `halves ${share} with prompts`]),
+    ]);
+    expect(names(1024)).toEqual(['halves co-located', ...shares.map((share) => `halves ${share}`)]);
   });
 
   it('in halves hide more attention, by the model, than the border between the kinds', () => {

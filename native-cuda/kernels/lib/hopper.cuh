@@ -109,15 +109,6 @@ __device__ __forceinline__ void loadBoxIntoAs(u64 policy, u32 to, const TensorMa
                ::"r"(to), "l"(&map), "r"(x), "r"(y), "r"(barrier), "h"(u16(ctas)), "l"(policy) : "memory");
 }
 
-// To L2 only.
-__device__ __forceinline__ void prefetchBox(const TensorMap &map, int x, int y) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(&map), "r"(x), "r"(y) : "memory");
-}
-__device__ __forceinline__ void prefetchBox(const TensorMap &map, int x, int y, int z, int w) {
-  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global [%0, {%1, %2, %3, %4}];"
-               ::"l"(&map), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
-}
-
 // ---- Operands of wgmma
 // A tile of rows of 128 bytes with the 128-byte swizzle, as TMA writes it; groups of 8 rows are `groupBytes` apart. The
 // tile starts at a multiple of 1024. The next 16 elements of K (of 16 bits): + 2.

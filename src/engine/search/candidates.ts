@@ -12,11 +12,11 @@ export interface Candidate {
 }
 
 /**
- * Fractions of the cores that attention gets: 24 to 32 of 132, which reach two thirds to 83 % of the memory's speed. The
- * driver keeps them apart (green contexts): else clusters of a product find no two cores side by side, and a part of its
+ * Fractions of the cores that attention gets: 20 to 32 of 132, which reach half to 84 % of the memory's speed. The driver
+ * keeps them apart (green contexts): else clusters of a product find no two cores side by side, and a part of its
  * tiles waits for the end of the others.
  */
-const ATTENTION_SHARES = [24 / 132, 28 / 132, 32 / 132];
+const ATTENTION_SHARES = [20 / 132, 24 / 132, 28 / 132, 32 / 132];
 
 /** For a device that runs attention on a stream of its own, a batch with decode rows, and `rows` of at least 4. */
 export function streamCandidates(profile: StageProfile, rows: Rows, grid: number): Candidate[] {
@@ -25,17 +25,15 @@ export function streamCandidates(profile: StageProfile, rows: Rows, grid: number
   const all = boundaries(rows, grid);
   const near = (at: number): number => all.reduce((a, b) => (Math.abs(b - at) < Math.abs(a - at) ? b : a));
   const middle = near(rows.tokens / 2);
-  const borders = [...new Set([near(rows.decodeTokens), middle])];
+  // Halves, where there are rows of both kinds.
+  const where = mixed ? ({ arrangement: 'halves' } as const) : { boundary: middle };
   // One launch of attention: on a stream of its own nothing is gained by two.
   const cut = 1;
-  const colocated = borders.map((boundary): Candidate => ({
-    options: { boundary, cut, colocated: true, name: `colocated ${boundary}` },
-  }));
+  const guests: Candidate = { options: { ...where, cut, colocated: true, name: 'halves co-located' } };
   const shares = ATTENTION_SHARES.map((part) => Math.max(1, Math.round((part * workgroups) / 2) * 2));
   const apart = [...new Set(shares)]
     .filter((attentionShare) => attentionShare < workgroups)
     .flatMap((attentionShare): Candidate[] => {
-      const where = mixed ? ({ arrangement: 'halves' } as const) : { boundary: middle };
       const options = { ...where, attentionShare, cut, greenContexts: true } as const;
       const name = `halves ${attentionShare}`;
       const microseconds = overlapTime(profile, rows, { boundary: middle, ...options });
@@ -46,8 +44,5 @@ export function streamCandidates(profile: StageProfile, rows: Rows, grid: number
         { options: { ...options, prefillBeside: true, name: `${name} with prompts` }, microseconds },
       ];
     });
-  const guests: Candidate = {
-    options: { arrangement: 'halves', cut, colocated: true, name: 'halves colocated' },
-  };
-  return [...colocated, ...(mixed ? [guests] : []), ...apart];
+  return [guests, ...apart];
 }
