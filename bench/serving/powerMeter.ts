@@ -47,6 +47,7 @@ export class PowerMeter {
   }
 
   stop(): void {
-    this.#child.kill();
+    // Without a process there is no pid, and kill() would signal the group of this one.
+    if (this.#child.pid !== undefined) this.#child.kill();
   }
 }

@@ -73,7 +73,8 @@ export function startProcess<Api>(file: string, name: string, maxMegabytes: numb
       });
     }),
     async terminate() {
-      if (child.kill('SIGKILL')) await exited;
+      // A process that did not start has no pid, and kill() would reach the group of this one.
+      if (child.pid !== undefined && child.kill('SIGKILL')) await exited;
     },
   };
 }
