@@ -5,8 +5,8 @@
  * The first requests start as if they had been running: the k-th has already made a share of its output, spread evenly,
  * so that ends and admissions are spread from the start (NanoFlow skips cycles to the same end, section 4.5 of its
  * evaluation). Tokens are counted over a window that begins when as many are decoding as in the steady state and lasts
- * until as many requests have ended as run at a time: each place has then served one request, so that prompt and output tokens stand
- * in the ratio of the workload, however the first requests' ends were spread.
+ * until as many requests have ended as run at a time: each place has then served one request, so that prompt and output
+ * tokens stand in the ratio of the workload, however the first requests' ends were spread.
  */
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';

@@ -17,6 +17,7 @@ import {
   stepMetaLayout,
   type StepMetaLayout,
 } from '../../src/engine/plan/stepMeta.ts';
+import { GREEDY } from '../../src/engine/schedule/greedy.ts';
 import type { TextOutput } from '../../src/engine/schedule/output.ts';
 import { writeSampling } from '../../src/engine/schedule/sampling.ts';
 import type { DenseBatch } from '../../src/engine/schedule/scheduler.ts';
@@ -169,16 +170,7 @@ export function ask(
   return {
     id,
     promptTokenIds: prompt,
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-    },
+    sampling: { ...GREEDY, logitBias: [] },
     stop: { maxTokens: 8, minTokens: 0, ignoreEos: false, stopStrings: [], stopTokenIds: [], ...changes },
   };
 }

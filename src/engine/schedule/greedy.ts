@@ -1,20 +1,22 @@
-/** A greedy request of so many tokens, whatever they are: what measurements run. */
+/** Greedy requests of so many tokens, whatever they are: what measurements run. */
 import type { GenerateRequest } from '../../protocol.ts';
+
+export const GREEDY: GenerateRequest['sampling'] = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
+};
 
 export function greedyRequest(id: string, promptTokenIds: number[], maxTokens: number): GenerateRequest {
   return {
     id,
     promptTokenIds,
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-    },
+    sampling: GREEDY,
     stop: { maxTokens, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
   };
 }

@@ -1,7 +1,7 @@
 /**
  * A device's profile (timestamps around each call of a program) as spans: the dispatches on their streams, and on the
- * lanes what each of them holds; what runs on a side stream has sub-lanes. Timestamps lie around whole dispatches, so the parts of a joined one are drawn as long as
- * it: a lane's busy time is an upper bound there.
+ * lanes what each of them holds; what runs on a side stream has sub-lanes. Timestamps lie around whole dispatches, so the
+ * parts of a joined one are drawn as long as it: a lane's busy time is an upper bound there.
  */
 import type { CallTiming } from '../device.ts';
 import type { KernelCall, ProgramCall } from '../kernels/calls.ts';

@@ -3,8 +3,8 @@
  * virtual time. The loop is the engine's (engine.ts): plain, or overlapped, where a batch is formed while the one
  * before runs. Every request answers with as many tokens as it was given.
  */
-import type { GenerateRequest } from '../../../protocol.ts';
 import { PagePool } from '../../kv/pages.ts';
+import { greedyRequest } from '../../schedule/greedy.ts';
 import { Request } from '../../schedule/request.ts';
 import { Scheduler, type DenseBatch } from '../../schedule/scheduler.ts';
 import type { Arrival } from './arrivals.ts';
@@ -176,7 +176,7 @@ class Ledger {
     if (this.#opened === 0) this.#firstArrival = time;
     let prompt = this.#prompts.get(input);
     if (!prompt) this.#prompts.set(input, (prompt = Array.from({ length: input }, () => 0)));
-    return new Request(askFor(String(this.#opened++), prompt, output), [0, 0], output, time);
+    return new Request(greedyRequest(String(this.#opened++), prompt, output), [0, 0], output, time);
   }
 
   close(request: Request, end: number): void {
@@ -234,23 +234,3 @@ function distribution(values: readonly number[]): Distribution {
   const mean = sorted.reduce((total, value) => total + value, 0) / Math.max(1, sorted.length);
   return { mean, p50: at(0.5), p90: at(0.9), p99: at(0.99) };
 }
-
-function askFor(id: string, promptTokenIds: number[], output: number): GenerateRequest {
-  return {
-    id,
-    promptTokenIds,
-    sampling: GREEDY,
-    stop: { maxTokens: output, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
-  };
-}
-
-const GREEDY: GenerateRequest['sampling'] = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-};

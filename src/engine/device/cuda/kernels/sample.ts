@@ -46,15 +46,14 @@ export const sample: CudaKernel<'sample'> = {
     const defines = { VECTOR: vocab % 4 === 0 };
     const launched = budgetRows(call, rows);
     const variant = defines.VECTOR ? 'vector' : '';
+    const tensors = [{ pointer: call.meta }, { pointer: call.logits }, { pointer: call.scratch }];
     return [
       {
         source: 'sample_chunk',
         variant,
         defines,
         args: [
-          { pointer: call.meta },
-          { pointer: call.logits },
-          { pointer: call.scratch },
+          ...tensors,
           ...[vocab, chunks, rows, sampling, adjust, top, saved].map((u32) => ({ u32 })),
           ...[COUNT.logitRows, candidatesAt, candidates].map((u32) => ({ u32 })),
         ],
@@ -69,9 +68,7 @@ export const sample: CudaKernel<'sample'> = {
               variant,
               defines,
               args: [
-                { pointer: call.meta },
-                { pointer: call.logits },
-                { pointer: call.scratch },
+                ...tensors,
                 ...[vocab, chunks, rows, sampling, COUNT.logitRows, candidatesAt, candidates].map((u32) => ({
                   u32,
                 })),
@@ -85,9 +82,7 @@ export const sample: CudaKernel<'sample'> = {
         variant,
         defines,
         args: [
-          { pointer: call.meta },
-          { pointer: call.logits },
-          { pointer: call.scratch },
+          ...tensors,
           { pointer: call.sampled },
           ...[vocab, chunks, CHUNK, rows, sampling, adjust, top, saved].map((u32) => ({ u32 })),
           ...[COUNT.logitRows, candidatesAt, candidates].map((u32) => ({ u32 })),
