@@ -1,5 +1,4 @@
 /** Measures an engine through its client: N streams at the same time, from submission to the last token. */
-import { GREEDY } from '../engine/schedule/greedy.ts';
 import type { GenerateRequest } from '../protocol.ts';
 import type { EngineClient } from '../worker/types.ts';
 
@@ -69,7 +68,16 @@ function randomPrompt(length: number, vocabSize: number, seed: number): number[]
 function request(load: Load, vocabSize: number, seed: number): Omit<GenerateRequest, 'id'> {
   return {
     promptTokenIds: randomPrompt(load.promptTokens, vocabSize, seed),
-    sampling: GREEDY,
+    sampling: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      repetitionPenalty: 1,
+      logitBias: [],
+    },
     stop: { maxTokens: load.outputTokens, minTokens: 0, ignoreEos: true, stopStrings: [], stopTokenIds: [] },
   };
 }
