@@ -22,7 +22,7 @@ export interface OverlapBenchOptions {
   attentionSms?: readonly number[];
   /** For diagnosis: products of zeros draw little power, so that no limit of it slows the GPU down. */
   zeroWeights?: boolean;
-  /** Products do the norms between them. Default false. */
+  /** False: norms as launches of their own. Default true. */
   fusesNorms?: boolean;
   /** Orders whose launches are shown; default the fastest. */
   show?: readonly string[];
@@ -55,7 +55,7 @@ const READ_MS = 1000;
 
 export async function runOverlapBench(options: OverlapBenchOptions) {
   const { shape = 'llama-3-8b', layers = 8, mix: text = '344x1280+680', print } = options;
-  const { attentionSms = [24, 28, 32], zeroWeights = false, fusesNorms = false, show } = options;
+  const { attentionSms = [24, 28, 32], zeroWeights = false, fusesNorms = true, show } = options;
   const mix = usage(() => parseMix(text));
   if (mix.decode < 2 || mix.prefill < 2) {
     throw new BenchError(`got mix ${text}, expected decode and prompt tokens, e.g. 344x1280+680`);
@@ -65,7 +65,7 @@ export async function runOverlapBench(options: OverlapBenchOptions) {
     const runner = await mixRunner(device, shape, layers, [mix], { zeroWeights });
     const orders = ordersOf(runner, mix, attentionSms);
     print(
-      `${shape}, ${layers} layers${zeroWeights ? ' of zeros' : ''}${fusesNorms ? ', norms in products' : ''}, ${mixName(mix)} on ${device.target.name}`,
+      `${shape}, ${layers} layers${zeroWeights ? ' of zeros' : ''}${fusesNorms ? '' : ', norms apart'}, ${mixName(mix)} on ${device.target.name}`,
     );
     const times = await stepTimes(runner, orders, mix);
     const without = await stepTimes(runner, orders, { ...mix, context: 1 });

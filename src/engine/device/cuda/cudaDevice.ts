@@ -44,7 +44,7 @@ export interface CudaDeviceOptions {
   graphs?: boolean;
   /** Budgets are chosen as for a GPU with so many SMs; default those it has. */
   multiprocessors?: number;
-  /** False: norms are launches of their own, and not done by the products beside them (fuseNorms.ts). Default false. */
+  /** False: norms are launches of their own, and not done by the products beside them (fuseNorms.ts). Default true. */
   fusesNorms?: boolean;
   /** Only kernels of this family; default the fastest that the GPU has. */
   family?: CudaTarget['cuda']['family'];
@@ -112,7 +112,7 @@ export class CudaDevice implements Device {
     info: NativeDeviceInfo,
     registry: Partial<CudaRegistry>,
     modules: ModuleStore,
-    { graphs = true, fusesNorms = false, family, multiprocessors = info.multiprocessors }: CudaDeviceOptions,
+    { graphs = true, fusesNorms = true, family, multiprocessors = info.multiprocessors }: CudaDeviceOptions,
   ) {
     this.#native = new addon.Device(info.ordinal);
     this.#registry = registry;
