@@ -10,9 +10,7 @@
 // sums of the ranges meet in `scratch`; who has the last range of K adds them up, in the order of K.
 //
 // SILU: the rows of w are gate rows, then up rows; a tile holds 8 gate rows, 8 up rows, and so on in turn.
-// NORMED, SCALED: the norm between two products is done by both of them (lib/gemmNorm.cuh).
 // PROFILE: records each tile, and each part of one (lib/profile.cuh).
-#include "lib/gemmNorm.cuh"
 #include "lib/gemmParts.cuh"
 #include "lib/gemmWork.cuh"
 #include "lib/gemmWrite.cuh"
@@ -89,10 +87,6 @@ extern "C" __global__ void LAUNCH_LIMITS
     gemm_wgmma(const __grid_constant__ TensorMap weights, const __grid_constant__ TensorMap tokens, const u32 *meta,
                u32 rangeWord, u32 capacity, u32 columns, u32 steps, u32 groupT, stored<OUT> *out, u32 ldc, u32 outColumn,
                const float *bias, float4 *scratch, u32 *counters
-#if NORMED || SCALED
-               ,
-               float *squares, u32 squaresStride, const float *normWeights, stored<IN> *normed, float epsilon, u32 size
-#endif
 #if PROFILE
                ,
                u64 *profile, u32 records
@@ -101,8 +95,7 @@ extern "C" __global__ void LAUNCH_LIMITS
   extern __shared__ u8 shared[];
   const u32 ring = sharedAddress(shared) + 1023 & ~1023u;
   const u32 turns = ring + STAGES * STAGE_BYTES;
-  const u32 scales = turns + CONSUMERS / 32 * TURN_BYTES;
-  const u32 full = scales + GROUPS * SCALE_BYTES, empty = full + 8 * STAGES;
+  const u32 full = turns + CONSUMERS / 32 * TURN_BYTES, empty = full + 8 * STAGES;
   const u32 rank = CLUSTER == 1 ? 0 : clusterRank();
   if (threadIdx.x == 0) {
     for (u32 stage = 0; stage < STAGES; stage++) {
@@ -149,9 +142,6 @@ extern "C" __global__ void LAUNCH_LIMITS
     const u64 weightTile = swizzledTile(ring + group * GROUP_BYTES, BLOCKS * 1024);
     const u64 tokenTile = swizzledTile(ring + WEIGHT_BYTES);
     const Output output = {out, bias, ldc, outColumn};
-#if NORMED || SCALED
-    const Norm norm = {squares, squaresStride, normWeights, normed, epsilon, size};
-#endif
     u32 stage = 0, parity = 0;
     waitForEarlier();
     letNextStart();
@@ -162,12 +152,6 @@ extern "C" __global__ void LAUNCH_LIMITS
 #if PROFILE
       // From the first wait for operands to the last sum that is written or left for others.
       const ProfileScope scope(profiler, work.isPart() ? PRODUCT_PART : PRODUCT_TILE, work.tile, threadIdx.x == 0);
-#endif
-      u32 tileT, tileW;
-      work.place(tileT, tileW);
-      const u32 row = (tileT * CLUSTER_T + rank / CLUSTER_W) * TOKENS;
-#if SCALED
-      Squares squaresOf(norm, range.first + row, row < rows ? rows - row : 0);
 #endif
       Sums sums;
       u32 keep = 0;
@@ -185,9 +169,6 @@ extern "C" __global__ void LAUNCH_LIMITS
           keep = 1;
         }
         wgmmaCommit();
-#if SCALED
-        squaresOf.add(step);
-#endif
         // The instructions of the step before have read their stage.
         wgmmaWait<1>();
         if (before < STAGES) release(before);
@@ -201,23 +182,15 @@ extern "C" __global__ void LAUNCH_LIMITS
 #pragma unroll
       for (u32 block = 0; block < BLOCKS; block++) wgmmaKeep(sums[block]);
       release(before);
+      u32 tileT, tileW;
+      work.place(tileT, tileW);
       if (SPLIT && work.isPart()) {
         if (!joinParts(sums, work, group, rank, scratch, counters)) continue;
-#if SCALED
-        squaresOf.addAll(steps);
-#endif
       }
-#if SCALED
-      squaresOf.scale(sums, norm, reinterpret_cast<float *>(shared + (scales - sharedAddress(shared)) + group * SCALE_BYTES), group);
-#endif
+      const u32 row = (tileT * CLUSTER_T + rank / CLUSTER_W) * TOKENS;
       const u32 column = (tileW * CLUSTER_W + rank % CLUSTER_W) * COLUMNS + (group * 4 + warp) * (PIECES * 8);
-#if NORMED
-      if (row < rows)
-        addNormed(sums, output, norm, columns, column, range.first + row, rows - row, turns + group * 4 * TURN_BYTES, group);
-#else
       if (row < rows)
         writeTile(sums, output, columns, column, range.first + row, rows - row, turns + threadIdx.x / 32 * TURN_BYTES);
-#endif
     }
   }
   // No CTA ends while others of its cluster may still tell it of free stages or load into it.

@@ -69,7 +69,7 @@ describe('variants of gemm_wgmma', () => {
   it('have names of their own and fit the GPU', () => {
     expect(new Set(ALL_VARIANTS.map(variantName)).size).toBe(ALL_VARIANTS.length);
     for (const variant of ALL_VARIANTS) {
-      const shared = sharedBytesOf(variant, { turns: true, scaled: false });
+      const shared = sharedBytesOf(variant, false);
       expect(shared * variant.resident + 1024 * variant.resident).toBeLessThanOrEqual(228 * 1024);
       expect(threadsOf(variant) * variant.resident).toBeLessThanOrEqual(1024);
       expect(variant.tokens % (8 * variant.clusterW)).toBe(0);
@@ -78,9 +78,7 @@ describe('variants of gemm_wgmma', () => {
   });
 
   it('leave room for a guest', () => {
-    const room = GUEST_VARIANTS.map(
-      (variant) => 228 * 1024 - sharedBytesOf(variant, { turns: true, scaled: false }) - 2048,
-    );
+    const room = GUEST_VARIANTS.map((variant) => 228 * 1024 - sharedBytesOf(variant, false) - 2048);
     expect(Math.max(...room)).toBeGreaterThanOrEqual(36 * 1024);
   });
 });

@@ -19,15 +19,6 @@
 #ifndef GUEST
 #define GUEST 0
 #endif
-// NORMED: `out` is the residual stream and gets the product added; its rows times the next norm's weights go to `normed`
-// (type IN), the sums of their squares, 64 columns at a time, to `squares`. SCALED: the rows of `a` are such, and each
-// row of the product is divided by the root of the mean of those squares. So the norm between two products is no launch.
-#ifndef NORMED
-#define NORMED 0
-#endif
-#ifndef SCALED
-#define SCALED 0
-#endif
 // Registers of a thread when they have moved: of the loading warpgroup, of the others. 0: as many as at launch.
 #define LOADER_REGISTERS (GROUPS == 3 ? 24 : 40)
 #define REGISTERS (RESIDENT == 2 || GROUPS == 1 ? 0 : GROUPS == 3 ? 160 : GUEST ? 192 : 232)
@@ -51,11 +42,9 @@ constexpr u32 CONSUMERS = GROUPS * 128;
 [[maybe_unused]] constexpr u32 LOADERS = REGISTERS > 0 ? 128 : 32; // registers move between whole warpgroups
 // Groups of 8 output columns that a warp holds, and bytes in which it turns them (16-bit outputs).
 constexpr u32 PIECES = SILU ? BLOCKS : 2 * BLOCKS;
-constexpr u32 TURN_BYTES = OUT == F32 && !NORMED ? 0 : 1024;
-constexpr u32 SCALE_BYTES = SCALED ? TOKENS * 4 : 0; // of a warpgroup
+constexpr u32 TURN_BYTES = OUT == F32 ? 0 : 1024;
 
 static_assert(TOKENS % 8 == 0 && TOKENS <= 256, "tokens of a tile");
-static_assert(!NORMED || ADD && OUT == F32 && !SILU && !BIAS, "what a norm follows is added to the stream");
 static_assert(WEIGHTS / CLUSTER_T % 16 == 0 && TOKENS / CLUSTER_W % 8 == 0, "shares of a cluster's CTAs");
 
 // The sums of a thread of the multiplying warpgroups: blocks of 64 weight rows, as wgmma leaves them.

@@ -19,52 +19,6 @@ struct Output {
   u32 ldc, outColumn;
 };
 
-// Writes values that a warp holds as 16 bits: columns [column, + PIECES * 8) of the tokens [0, rows) of the tile, the
-// first being `row`. They are turned in shared memory, four 8x8 matrices at a time: then a lane holds 8 columns of one
-// token. `valueAt`: as valueOf.
-template <int TYPE, typename ValueAt>
-__device__ __forceinline__ void writeTurned(ValueAt valueAt, stored<TYPE> *out, u32 ldc, u32 outColumn, u32 columns,
-                                            u32 column, u32 row, u32 rows, u32 turn) {
-  constexpr u32 DEEP = 4 / PIECES; // groups of 8 tokens at a time
-  const u32 lane = threadIdx.x % 32;
-  const bool whole = (ldc % 8 == 0) & (outColumn % 8 == 0);
-  const u32 myToken = lane / PIECES, myPiece = lane % PIECES;
-  const u32 myColumn = column + myPiece * 8;
-  auto chunk = [](u32 token, u32 piece) { // spread over the banks
-    const u32 turned = PIECES == 4 ? token >> 1 & 3 : PIECES == 2 ? token >> 2 & 1 : 0;
-    return (token * PIECES + (piece ^ turned)) * 16;
-  };
-#pragma unroll
-  for (u32 j = 0; j < TOKENS / 8; j += DEEP) {
-    const u32 buffer = turn + j / DEEP % 2 * 512;
-    u32 words[4];
-#pragma unroll
-    for (u32 m = 0; m < 4; m++) {
-      const u32 jj = j + m / PIECES, piece = m % PIECES;
-      words[m] = jj < TOKENS / 8 ? packPair<TYPE>(valueAt(piece, jj * 4), valueAt(piece, jj * 4 + 1)) : 0;
-    }
-    const u32 m = lane / 8;
-    storeTransposed(buffer + chunk(m / PIECES * 8 + lane % 8, m % PIECES), words[0], words[1], words[2], words[3]);
-    __syncwarp();
-    uint4 values;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w) : "r"(buffer + chunk(myToken, myPiece)));
-    const u32 token = j * 8 + myToken;
-    if (token < rows && (TOKENS / 8 % DEEP == 0 || token < TOKENS)) {
-      stored<TYPE> *to = out + ((row + token) * ldc + outColumn + myColumn);
-      if (whole && myColumn + 8 <= columns) {
-        *reinterpret_cast<uint4 *>(to) = values;
-      } else {
-        const u32 pairs[4] = {values.x, values.y, values.z, values.w};
-#pragma unroll
-        for (u32 c = 0; c < 8; c++)
-          if (myColumn + c < columns) to[c].bits = u16(pairs[c / 2] >> (c % 2 * 16));
-      }
-    }
-  }
-  __syncwarp();
-}
-
 // Writes the columns [column, + PIECES * 8) of this warp for the tokens [0, rows) of the tile, the first being `row`.
 __device__ __forceinline__ void writeTile(const Sums &sums, const Output &output, u32 columns, u32 column, u32 row,
                                           u32 rows, u32 turn) {
@@ -94,7 +48,43 @@ __device__ __forceinline__ void writeTile(const Sums &sums, const Output &output
       }
     }
 #else
-  writeTurned<OUT>([&](u32 piece, u32 i) { return valueOf(sums, piece, i) + bias[piece]; }, output.out, output.ldc,
-                   output.outColumn, columns, column, row, rows, turn);
+  // Turned in shared memory, four 8x8 matrices at a time: then a lane holds 8 columns of one token.
+  constexpr u32 DEEP = 4 / PIECES; // groups of 8 tokens at a time
+  const bool whole = (output.ldc % 8 == 0) & (output.outColumn % 8 == 0);
+  const u32 myToken = lane / PIECES, myPiece = lane % PIECES;
+  const u32 myColumn = column + myPiece * 8;
+  auto chunk = [](u32 token, u32 piece) { // spread over the banks
+    const u32 turned = PIECES == 4 ? token >> 1 & 3 : PIECES == 2 ? token >> 2 & 1 : 0;
+    return (token * PIECES + (piece ^ turned)) * 16;
+  };
+#pragma unroll
+  for (u32 j = 0; j < TOKENS / 8; j += DEEP) {
+    const u32 buffer = turn + j / DEEP % 2 * 512;
+    u32 words[4];
+#pragma unroll
+    for (u32 m = 0; m < 4; m++) {
+      const u32 jj = j + m / PIECES, piece = m % PIECES;
+      words[m] = jj < TOKENS / 8 ? packPair<OUT>(valueOf(sums, piece, jj * 4) + bias[piece], valueOf(sums, piece, jj * 4 + 1) + bias[piece]) : 0;
+    }
+    const u32 m = lane / 8;
+    storeTransposed(buffer + chunk(m / PIECES * 8 + lane % 8, m % PIECES), words[0], words[1], words[2], words[3]);
+    __syncwarp();
+    uint4 values;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w) : "r"(buffer + chunk(myToken, myPiece)));
+    const u32 token = j * 8 + myToken;
+    if (token < rows && (TOKENS / 8 % DEEP == 0 || token < TOKENS)) {
+      stored<OUT> *to = output.out + ((row + token) * output.ldc + output.outColumn + myColumn);
+      if (whole && myColumn + 8 <= columns) {
+        *reinterpret_cast<uint4 *>(to) = values;
+      } else {
+        const u32 pairs[4] = {values.x, values.y, values.z, values.w};
+#pragma unroll
+        for (u32 c = 0; c < 8; c++)
+          if (myColumn + c < columns) to[c].bits = u16(pairs[c / 2] >> (c % 2 * 16));
+      }
+    }
+  }
+  __syncwarp();
 #endif
 }

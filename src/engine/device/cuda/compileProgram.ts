@@ -1,7 +1,6 @@
 /** From kernel calls to what the addon launches: choosers, modules, addresses. */
 import { DTYPE_BYTES, elementCount, type CompileEvent, type TensorView } from '../../device.ts';
 import type { KernelCall, ProgramCall } from '../../kernels/calls.ts';
-import { fuseNorms, type SquaresOf } from './fuseNorms.ts';
 import type {
   CudaArgument,
   CudaKernel,
@@ -24,8 +23,6 @@ export interface CompileHost {
   registry: Partial<CudaRegistry>;
   /** The address of a view; throws when its buffer is not of this device. */
   address(view: TensorView, use: string): number;
-  /** Memory for norms that are done by products; undefined: they are launches of their own. */
-  squaresOf?: SquaresOf;
   /** Handle of the loaded kernel. */
   kernel(launch: CudaLaunch, onCompile?: (event: CompileEvent) => void): Promise<number>;
   /** Puts another launch in the place of each, for profiles. */
@@ -73,9 +70,7 @@ export async function programLaunches(
   onCompile?: (event: CompileEvent) => void,
 ): Promise<NativeList> {
   const list = new LaunchList(host, onCompile);
-  const { target, squaresOf } = host;
-  for (const [callIndex, call] of (squaresOf ? fuseNorms(calls, target, squaresOf) : calls).entries()) {
-    if (!call) continue;
+  for (const [callIndex, call] of calls.entries()) {
     const lane = (part: KernelCall): Lane => ({
       label: part.label,
       launches: launchesOf(host, part),

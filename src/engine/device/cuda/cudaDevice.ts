@@ -27,7 +27,6 @@ import {
   type LaunchName,
   type NativeList,
 } from './compileProgram.ts';
-import { squaresView } from './fuseNorms.ts';
 import type { GemmPolicy } from './gemm/registry.ts';
 import type { CudaLaunch, CudaRegistry, CudaTarget } from './launch.ts';
 import { moduleName, type ModuleOrigin, type ModuleStore } from './modules.ts';
@@ -44,8 +43,6 @@ export interface CudaDeviceOptions {
   graphs?: boolean;
   /** Budgets are chosen as for a GPU with so many SMs; default those it has. */
   multiprocessors?: number;
-  /** False: norms are launches of their own, and not done by the products beside them (fuseNorms.ts). Default true. */
-  fusesNorms?: boolean;
   /** Only kernels of this family; default the fastest that the GPU has. */
   family?: CudaTarget['cuda']['family'];
   onLog?: (line: string) => void;
@@ -93,9 +90,6 @@ export class CudaDevice implements Device {
   readonly #registry: Partial<CudaRegistry>;
   readonly #modules: ModuleStore;
   readonly #graphs: boolean;
-  readonly #fusesNorms: boolean;
-  /** Sums of squares of streams, by their buffer and shape. */
-  readonly #squares = new Map<DeviceBuffer, Map<string, TensorView>>();
   readonly #buffers = new Set<DeviceBuffer>();
   readonly #kernels = new Map<string, Promise<number>>();
   readonly #loaded: LoadedModule[] = [];
@@ -112,13 +106,12 @@ export class CudaDevice implements Device {
     info: NativeDeviceInfo,
     registry: Partial<CudaRegistry>,
     modules: ModuleStore,
-    { graphs = true, fusesNorms = true, family, multiprocessors = info.multiprocessors }: CudaDeviceOptions,
+    { graphs = true, family, multiprocessors = info.multiprocessors }: CudaDeviceOptions,
   ) {
     this.#native = new addon.Device(info.ordinal);
     this.#registry = registry;
     this.#modules = modules;
     this.#graphs = graphs;
-    this.#fusesNorms = fusesNorms;
     const { driver = 0, cublasLt } = addon.probe();
     this.driver = driver;
     this.target = cudaTarget({ ...info, multiprocessors }, family, cublasLt);
@@ -164,8 +157,6 @@ export class CudaDevice implements Device {
 
   destroyBuffer(buffer: DeviceBuffer): void {
     if (!this.#buffers.delete(buffer)) return;
-    for (const squares of this.#squares.get(buffer)?.values() ?? []) this.destroyBuffer(squares.buffer);
-    this.#squares.delete(buffer);
     this.allocatedBytes -= buffer.bytes;
     if (this.#lostReason !== undefined) return;
     this.#flush();
@@ -238,22 +229,7 @@ export class CudaDevice implements Device {
       registry: this.#registry,
       address: (view, use) => this.#address(view, use),
       kernel: (launch, report) => this.#kernel(launch, report),
-      ...(this.#fusesNorms && { squaresOf: (stream: TensorView) => this.#squaresOf(stream) }),
     };
-  }
-
-  /** They live as long as the stream's buffer. */
-  #squaresOf(stream: TensorView): TensorView {
-    const { buffer, offset, shape } = stream;
-    const ofBuffer = this.#squares.get(buffer) ?? new Map<string, TensorView>();
-    this.#squares.set(buffer, ofBuffer);
-    const key = `${offset} ${shape.join()}`;
-    let squares = ofBuffer.get(key);
-    if (!squares) {
-      squares = squaresView((label, bytes) => this.createBuffer(label, bytes), stream);
-      ofBuffer.set(key, squares);
-    }
-    return squares;
   }
 
   async #program(
@@ -313,7 +289,6 @@ export class CudaDevice implements Device {
     if (this.#lostReason !== undefined) return;
     this.#lose('destroyed');
     this.#buffers.clear();
-    this.#squares.clear();
     this.allocatedBytes = 0;
     this.#native.destroy();
   }

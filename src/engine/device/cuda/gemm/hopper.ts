@@ -87,14 +87,6 @@ function prebuiltModules(): CudaModule[] {
         { ...plain, in: type, out: 'f32', add: true },
         { ...plain, in: type, out: type, silu: true },
       ];
-      // Products that take over the norm between them (fuseNorms.ts).
-      const fused: HopperUse[] = [
-        { ...plain, in: type, out: 'f32', add: true, normed: true },
-        { ...plain, in: type, out: type, scaled: true },
-        { ...plain, in: type, out: type, bias: true, scaled: true },
-        { ...plain, in: type, out: type, silu: true, scaled: true },
-      ];
-      if (type === 'bf16' && !variant.guest) uses.push(...fused);
       return uses.map((use) => hopperModule(variant, use));
     }),
   );

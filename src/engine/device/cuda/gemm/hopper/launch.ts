@@ -1,15 +1,14 @@
 /** One launch of gemm_wgmma: pure, from a call and a variant. */
 import { DTYPE_BYTES, type TensorView } from '../../../../device.ts';
+import type { GemmCall } from '../../../../kernels/calls.ts';
 import { rangeWord } from '../../../../plan/stepMeta.ts';
 import {
   TYPE_MACRO,
-  type CudaArgument,
   type CudaLaunch,
   type CudaModule,
   type CudaTarget,
   type TensorMapSpec,
 } from '../../launch.ts';
-import type { FusedGemmCall } from '../../fuseNorms.ts';
 import { MOST_UNITS } from './schedule.ts';
 import {
   STEP,
@@ -24,8 +23,8 @@ import {
 /** Tokens whose tiles take turns before the next weights: their operand should stay in L2. */
 const TOKENS_IN_L2 = 2048;
 
-export function hopperLaunch(call: FusedGemmCall, given: HopperVariant, target: CudaTarget): CudaLaunch {
-  const { a, w, out, bias, normed, scaled, workgroups = target.cuda.multiprocessors } = call;
+export function hopperLaunch(call: GemmCall, given: HopperVariant, target: CudaTarget): CudaLaunch {
+  const { a, w, out, bias, workgroups = target.cuda.multiprocessors } = call;
   const variant = fitBudget(given, workgroups);
   const silu = call.epilogue === 'silu_mul';
   const [N, K] = w.shape;
@@ -43,17 +42,8 @@ export function hopperLaunch(call: FusedGemmCall, given: HopperVariant, target: 
       silu,
       add: call.add ?? false,
       bias: bias !== undefined,
-      normed: normed !== undefined,
-      scaled: scaled !== undefined,
     }),
-    variant: [
-      a.dtype,
-      variantName(variant),
-      ...(silu ? ['silu'] : []),
-      ...(call.add ? ['add'] : []),
-      ...(normed ? ['normed'] : []),
-      ...(scaled ? ['scaled'] : []),
-    ].join(' '),
+    variant: `${a.dtype} ${variantName(variant)}${silu ? ' silu' : ''}${call.add ? ' add' : ''}`,
     args: [
       { map: silu ? gatedMap(w, weights / clusterT) : rowsMap(w, weights / clusterT) },
       { map: rowsMap(a, tokens / clusterW) },
@@ -69,31 +59,13 @@ export function hopperLaunch(call: FusedGemmCall, given: HopperVariant, target: 
       { pointer: bias },
       { scratch: MOST_UNITS * ctas * weights * tokens * 4 },
       { counters: MOST_UNITS * ctas * variant.groups * 4 },
-      ...normArgs(call, K),
     ],
     ctas,
     threads: threadsOf(variant),
     cluster,
-    sharedBytes: sharedBytesOf(variant, {
-      turns: out.dtype !== 'f32' || normed !== undefined,
-      scaled: scaled !== undefined,
-    }),
+    sharedBytes: sharedBytesOf(variant, out.dtype === 'f32'),
     profiles: { records: unitsOf(variant, Math.min(capacity, call.maxRows), N, ctas / cluster) },
   };
-}
-
-/** The norm before the product, or the one after it (lib/gemmNorm.cuh). */
-function normArgs({ normed, scaled }: FusedGemmCall, K: number): CudaArgument[] {
-  const squares = normed?.squares ?? scaled?.squares;
-  if (squares === undefined) return [];
-  return [
-    { pointer: squares },
-    { u32: squares.shape[1] },
-    { pointer: normed?.weight },
-    { pointer: normed?.out },
-    { f32: scaled?.epsilon ?? 0 },
-    { u32: K },
-  ];
 }
 
 /** Tiles and parts of tiles that a cluster has at most. */
@@ -114,8 +86,6 @@ export interface HopperUse {
   silu: boolean;
   add: boolean;
   bias: boolean;
-  normed?: boolean;
-  scaled?: boolean;
 }
 
 export function hopperModule(variant: HopperVariant, use: HopperUse): CudaModule {
@@ -128,8 +98,6 @@ export function hopperModule(variant: HopperVariant, use: HopperUse): CudaModule
       SILU: use.silu,
       ADD: use.add,
       BIAS: use.bias,
-      NORMED: use.normed ?? false,
-      SCALED: use.scaled ?? false,
       SPLIT: true,
       TOKENS: tokens,
       GROUPS: groups,

@@ -33,15 +33,11 @@ export function threadsOf({ groups, resident }: HopperVariant): number {
   return groups * 128 + (resident === 1 && groups > 1 ? 128 : 32);
 }
 
-/**
- * Dynamic shared memory: alignment, ring, where 16-bit results are turned, scales of a tile's rows, barriers, a word for
- * each group.
- */
-export function sharedBytesOf(variant: HopperVariant, use: { turns: boolean; scaled: boolean }): number {
-  const { groups, stages, tokens } = variant;
-  const turn = use.turns ? groups * 4 * 1024 : 0;
-  const scales = use.scaled ? groups * tokens * 4 : 0;
-  return 1024 + stages * stageBytes(variant) + turn + scales + stages * 16 + 64;
+/** Dynamic shared memory: alignment, ring, where 16-bit results are turned, barriers, a word for each group. */
+export function sharedBytesOf(variant: HopperVariant, wideOut: boolean): number {
+  const { groups, stages } = variant;
+  const turn = wideOut ? 0 : groups * 4 * 1024;
+  return 1024 + stages * stageBytes(variant) + turn + stages * 16 + 64;
 }
 
 /** Bytes that a CTA takes in for one step. */
