@@ -3,13 +3,13 @@
  * same step at context 1 (what everything but decode attention takes with that share of the SMs), power and clock; and for
  * the fastest, when each launch of a layer begins and ends, and on how many SMs it works.
  */
+import { createCudaDevice } from '../../src/engine/device/cuda/openCuda.ts';
 import type { ProfiledItem } from '../../src/engine/device.ts';
 import type { ModelRunner } from '../../src/engine/model/runner.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
 import { measureSteps, mixBatch, mixName, type BatchMix } from '../../src/engine/search/measure.ts';
 import { formatTable } from '../../src/cli/table.ts';
-import { openDevice } from '../kernels/index.ts';
 import { BenchError, usage } from './benchError.ts';
 import { mixRunner, parseMix } from './mixes.ts';
 import { PowerMeter, type PowerReading } from './powerMeter.ts';
@@ -22,6 +22,8 @@ export interface OverlapBenchOptions {
   attentionSms?: readonly number[];
   /** For diagnosis: products of zeros draw little power, so that no limit of it slows the GPU down. */
   zeroWeights?: boolean;
+  /** Orders whose launches are shown; default the fastest. */
+  show?: readonly string[];
   print: (line: string) => void;
 }
 
@@ -51,12 +53,12 @@ const READ_MS = 1000;
 
 export async function runOverlapBench(options: OverlapBenchOptions) {
   const { shape = 'llama-3-8b', layers = 8, mix: text = '344x1280+680', print } = options;
-  const { attentionSms = [24, 28, 32], zeroWeights = false } = options;
+  const { attentionSms = [24, 28, 32], zeroWeights = false, show } = options;
   const mix = usage(() => parseMix(text));
   if (mix.decode < 2 || mix.prefill < 2) {
     throw new BenchError(`got mix ${text}, expected decode and prompt tokens, e.g. 344x1280+680`);
   }
-  const device = await openDevice('cuda');
+  const device = await createCudaDevice();
   try {
     const runner = await mixRunner(device, shape, layers, [mix], { zeroWeights });
     const orders = ordersOf(runner, mix, attentionSms);
@@ -89,8 +91,12 @@ export async function runOverlapBench(options: OverlapBenchOptions) {
     ]);
     for (const line of formatTable(head, cells).trimEnd().split('\n')) print(line);
     const best = rows.reduce((a, b) => (b.gain > a.gain ? b : a));
-    const lines = await launchLines(runner, orders[rows.indexOf(best)].pipeline, mix);
-    printLines(best.name, lines, layers, print);
+    const lines: Record<string, LaunchLine[]> = {};
+    for (const { name, pipeline } of orders) {
+      if (!(show ?? [best.name]).includes(name)) continue;
+      lines[name] = await launchLines(runner, pipeline, mix);
+      printLines(name, lines[name], layers, print);
+    }
     return {
       device: { kind: device.target.kind, name: device.target.name },
       model: shape,

@@ -47,8 +47,16 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
   const calls: KernelCall[] = [];
   const guests: KernelCall[] = [];
   const signalled = new Set<string>();
+  const last = steps.findLast(({ nano }) => plan.get(nano.id)!.stream === SIDE);
+  const lastBeside = last && signalOf(last.nano.id, last.layer);
+  let alone = false;
   for (const { nano, layer } of awaitedFirst(steps, ({ id }) => plan.get(id)!.awaited)) {
-    const { stream, residency, workgroups, awaited } = plan.get(nano.id)!;
+    const place = plan.get(nano.id)!;
+    const { stream, awaited } = place;
+    // What waits for the last attention has nobody beside it, and gets the whole device.
+    alone ||= nano.after.some((need) => signalOf(need.id, layer + need.layer) === lastBeside);
+    const residency = alone ? undefined : place.residency;
+    const workgroups = alone && PRODUCTS.includes(nano.operation) ? undefined : place.workgroups;
     const made = callsOf(nano, layer, workgroups);
     if (made.length === 0) continue;
     const needs = nano.after
@@ -65,7 +73,7 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
         ...call,
         stream,
         residency,
-        ...apart,
+        ...(!alone && apart),
         ...(i === 0 && needs.length > 0 && { needs }),
         // Only what another stream waits for costs an event.
         ...(i === made.length - 1 && awaited && { signal }),
