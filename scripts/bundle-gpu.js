@@ -37,8 +37,9 @@ for what in "$@"; do
     # Small cases, side by side: the tools make kernels some hundred times slower. The addon asks the driver for one
     # parameter more than a kernel should have, and wants to be refused: such refusals are no errors.
     for tool in "memcheck --report-api-errors no" racecheck; do
-      for name in embed.test rms_norm rope_append silu_mul route.test moe_combine merge.test clear.test "up to 1 rows" \
-        "up to 16 rows" "up to 64 rows" " 16 rows" "128 rows" "vocabulary of 4099" "vocabulary of 9001" "moe_gemm > the chosen"; do
+      for name in embed.test rms_norm rope_append silu_mul route.test moe_combine merge.test clear.test \
+        "small shapes > 64x" "small shapes > 128x" "small shapes > 192x" "small shapes > 256x" "chosen variant" \
+        " 16 rows" "128 rows" "vocabulary of 4099" "vocabulary of 9001" "moe_gemm > the chosen"; do
         file="$out/sanitize $tool $name.txt"
         # shellcheck disable=SC2086
         compute-sanitizer --tool $tool "$node" "$here/device.mjs" "$name" >"$file" 2>&1 &

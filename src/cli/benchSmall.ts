@@ -128,7 +128,12 @@ const benches: readonly SmallBench[] = [
         .option('--layers <n>', 'layers of it', integer(1), 8)
         .option('--mix <text>', 'the batch: DECODExCONTEXT+PREFILL', '344x1280+680')
         .option('--attention-sms <list>', 'SMs for attention', integers(1, 1024))
-        .option('--zero-weights', 'for diagnosis: products of zeros, which draw little power'),
+        .option('--zero-weights', 'for diagnosis: products of zeros, which draw little power')
+        .option(
+          '--show <orders>',
+          'orders whose launches are shown, e.g. "plain,32 SMs"; default the fastest',
+          (text: string) => text.split(','),
+        ),
   },
   {
     name: 'load',

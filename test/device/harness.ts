@@ -124,6 +124,8 @@ export function onlyRows(spec: TensorSpec, [start, end]: readonly [number, numbe
 const RANGE_SLOTS = 8;
 const PART_SLOT = 5;
 
+const FAMILIES = ['hopper', 'portable'] as const;
+
 export interface TwinCase<K extends KernelName, T extends string> {
   definition: KernelDefinition<K>;
   tensors: Record<T, TensorSpec>;
@@ -148,6 +150,8 @@ export interface TwinCase<K extends KernelName, T extends string> {
   target?: Partial<DeviceTarget>;
   /** On cuda: multiprocessors that the chooser sees, as it goes by how many CTAs it needs. */
   multiprocessors?: number;
+  /** On cuda: kernels of which families; default of all that differ. */
+  families?: readonly CudaTarget['cuda']['family'][];
   seed?: number;
 }
 
@@ -357,7 +361,7 @@ function* installKernel<K extends KernelName, T extends string>(
   if (!kernel) throw new Error(`kernel "${definition.kernel}" is not there on cuda`);
   const seen = new Set<string>();
   let fresh = true;
-  for (const family of ['hopper', 'portable'] as const) {
+  for (const family of test.families ?? FAMILIES) {
     registry[definition.kernel] = {
       ...kernel,
       launches(call: CallOf<K>, target: CudaTarget): CudaLaunch[] {
