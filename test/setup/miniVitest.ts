@@ -91,8 +91,7 @@ it.for =
   (cases: Cases) =>
   (name: string, options: Options | CaseBody, body?: CaseBody): void => {
     const run = typeof options === 'function' ? options : body!;
-    for (const value of cases)
-      it(caseName(name, value), ((context: Context) => run(value, context)) as Body);
+    for (const value of cases) it(caseName(name, value), ((context: Context) => run(value, context)) as Body);
   };
 export const test = it;
 
