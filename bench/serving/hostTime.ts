@@ -9,6 +9,7 @@ import type { BatchRunner, LaunchedStep, SampledToken } from '../../src/engine/m
 import { attentionCapacity, planAttention } from '../../src/engine/plan/attention.ts';
 import { writeBatch } from '../../src/engine/plan/batchMeta.ts';
 import { stepMetaLayout } from '../../src/engine/plan/stepMeta.ts';
+import { GREEDY } from '../../src/engine/schedule/greedy.ts';
 import { writeSampling } from '../../src/engine/schedule/sampling.ts';
 import type { DenseBatch } from '../../src/engine/schedule/scheduler.ts';
 import type { GenerateRequest } from '../../src/protocol.ts';
@@ -157,17 +158,7 @@ function request(id: string, maxTokens: number): GenerateRequest {
   return {
     id,
     promptTokenIds: prompt,
-    sampling: {
-      temperature: 1,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-      seed: 1,
-    },
+    sampling: { ...GREEDY, temperature: 1, seed: 1 },
     stop: { maxTokens, minTokens: 0, ignoreEos: false, stopStrings: [], stopTokenIds: [] },
   };
 }

@@ -234,27 +234,31 @@ async function measure(
   let endedBefore = 0;
   let preemptedBefore = 0;
   const meter = new PowerMeter();
-  for (;;) {
-    while (engine.scheduler.waiting.length < QUEUE) submit(0);
-    for (const event of await engine.step()) {
-      if (event.type === 'error') throw new Error(event.error.message);
-      if (event.type === 'end') ended++;
+  let power: PowerReading | undefined;
+  try {
+    for (;;) {
+      while (engine.scheduler.waiting.length < QUEUE) submit(0);
+      for (const event of await engine.step()) {
+        if (event.type === 'error') throw new Error(event.error.message);
+        if (event.type === 'end') ended++;
+      }
+      const now = performance.now();
+      // The queue holds only later ones when the first have all been admitted.
+      const admitted = next > first + QUEUE;
+      if (warmFrom === undefined && admitted && steps.at(-1)!.decode + 1 >= NEARLY * steady) warmFrom = now;
+      if (windowStart === undefined && warmFrom !== undefined && now - warmFrom > warmSeconds * 1000) {
+        windowStart = steps.at(-1)!.at;
+        endedBefore = ended;
+        meter.restart();
+        preemptedBefore = engine.scheduler.preemptions;
+      }
+      if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= first)
+        break;
     }
-    const now = performance.now();
-    // The queue holds only later ones when the first have all been admitted.
-    const admitted = next > first + QUEUE;
-    if (warmFrom === undefined && admitted && steps.at(-1)!.decode + 1 >= NEARLY * steady) warmFrom = now;
-    if (windowStart === undefined && warmFrom !== undefined && now - warmFrom > warmSeconds * 1000) {
-      windowStart = steps.at(-1)!.at;
-      endedBefore = ended;
-      meter.restart();
-      preemptedBefore = engine.scheduler.preemptions;
-    }
-    if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= first)
-      break;
+    power = meter.read();
+  } finally {
+    meter.stop();
   }
-  const power = meter.read();
-  meter.stop();
   const measuredSteps = steps.length; // what is aborted below does not count
   const requestsEnded = ended - endedBefore;
   const preemptions = engine.scheduler.preemptions - preemptedBefore;

@@ -1,15 +1,15 @@
 /**
  * `nanoflow bench overlap`: one batch on the cuda device through overlapped pipelines, and what each costs: the step, the
  * same step at context 1 (what everything but decode attention takes with that share of the SMs), power and clock; and for
- * the fastest, when each launch of a layer begins and ends, and on how many SMs it works.
+ * the fastest (or those that `show` names), when each launch of a layer begins and ends, and on how many SMs it works.
  */
-import { createCudaDevice } from '../../src/engine/device/cuda/openCuda.ts';
 import type { ProfiledItem } from '../../src/engine/device.ts';
 import type { ModelRunner } from '../../src/engine/model/runner.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
 import { measureSteps, mixBatch, mixName, type BatchMix } from '../../src/engine/search/measure.ts';
 import { formatTable } from '../../src/cli/table.ts';
+import { openDevice } from '../kernels/index.ts';
 import { BenchError, usage } from './benchError.ts';
 import { mixRunner, parseMix } from './mixes.ts';
 import { PowerMeter, type PowerReading } from './powerMeter.ts';
@@ -58,10 +58,15 @@ export async function runOverlapBench(options: OverlapBenchOptions) {
   if (mix.decode < 2 || mix.prefill < 2) {
     throw new BenchError(`got mix ${text}, expected decode and prompt tokens, e.g. 344x1280+680`);
   }
-  const device = await createCudaDevice();
+  const device = await openDevice('cuda');
   try {
     const runner = await mixRunner(device, shape, layers, [mix], { zeroWeights });
     const orders = ordersOf(runner, mix, attentionSms);
+    const names = orders.map(({ name }) => name);
+    const unknown = show?.find((name) => !names.includes(name));
+    if (unknown !== undefined) {
+      throw new BenchError(`got order '${unknown}' to show, expected some of ${names.join(', ')}`);
+    }
     print(
       `${shape}, ${layers} layers${zeroWeights ? ' of zeros' : ''}, ${mixName(mix)} on ${device.target.name}`,
     );

@@ -20,6 +20,8 @@ const graph = operationGraph(graphModelOfShape('llama-3-8b'), {
 });
 const batch = { tokens: 1000, decodeTokens: 340 };
 const LAYERS = 3;
+/** Labels of products. */
+const PRODUCT = /^(kqv|o|up_gate|down)\./;
 
 const made = (pipeline: Pipeline): KernelCall[] =>
   streamCalls(pipeline, LAYERS, ({ id }, layer, workgroups) => [
@@ -211,10 +213,27 @@ describe('pipelines in green contexts', () => {
     const last = calls.findLast(({ stream }) => stream === 1)!;
     const after = calls.findIndex(({ needs }) => needs?.includes(last.signal!));
     expect(after).toBeGreaterThan(calls.indexOf(last));
-    for (const [at, { contextCores, kernel, workgroups }] of calls.entries()) {
+    for (const [at, { contextCores, label, workgroups }] of calls.entries()) {
       expect(contextCores).toBe(at < after ? 100 : undefined);
-      if (kernel === 'gemm') expect(workgroups).toBe(at < after ? 100 : undefined);
+      if (PRODUCT.test(label)) expect([label, workgroups]).toEqual([label, at < after ? 100 : undefined]);
     }
+    expect(calls.slice(after).filter(({ label }) => PRODUCT.test(label)).length).toBeGreaterThan(0);
+  });
+
+  it('get all cores only when every attention beside them has ended, for random pipelines', () => {
+    let found = 0;
+    for (let seed = 0; seed < 200; seed++) {
+      const random = randomPipeline(graph, randomHalves(batch, seed), 132, seed);
+      const calls = made({ ...random, greenContexts: true });
+      const ended = endedBefore(calls);
+      const side = calls.filter(({ stream }) => stream === 1);
+      if (side.length === 0) continue;
+      for (const { label } of calls.filter(({ contextCores }) => contextCores === undefined)) {
+        found++;
+        for (const { label: other } of side) expect(ended.get(label)).toContain(other);
+      }
+    }
+    expect(found).toBeGreaterThan(50);
   });
 
   it('are what they are without, where nothing is overlapped', () => {

@@ -75,7 +75,6 @@ function caseName(name: string, value: unknown): string {
 const spread = (value: unknown): never[] => (Array.isArray(value) ? value : [value]) as never[];
 
 type Cases = readonly unknown[];
-type CaseBody = (value: unknown, context: Context) => unknown;
 
 describe.each =
   (cases: Cases) =>
@@ -89,9 +88,9 @@ it.each =
   };
 it.for =
   (cases: Cases) =>
-  (name: string, options: Options | CaseBody, body?: CaseBody): void => {
-    const run = typeof options === 'function' ? options : body!;
-    for (const value of cases) it(caseName(name, value), ((context: Context) => run(value, context)) as Body);
+  (name: string, body: (value: unknown, context: Context) => unknown): void => {
+    for (const value of cases)
+      it(caseName(name, value), ((context: Context) => body(value, context)) as Body);
   };
 export const test = it;
 

@@ -5,8 +5,9 @@
  *
  * Shares hold longer than in stages: attention on its own stream may run beside any product of the layer, and a product
  * deals out its tiles before it starts, so one that wanted the cores of attention would wait for them with a part of its
- * tiles. So every product leaves attention its workgroups, whatever the stage. Co-located attention is a guest on the
- * cores of whatever runs (Stage.colocated), so that all products leave room for it there.
+ * tiles. So every product leaves attention its workgroups, whatever the stage, until the last attention has ended.
+ * Co-located attention is a guest on the cores of whatever runs (Stage.colocated), so that all products leave room for it
+ * there.
  */
 import type { KernelCall } from '../kernels/calls.ts';
 import type { NanoOperation, Pipeline, Stage } from '../pipeline/pipeline.ts';
@@ -47,10 +48,11 @@ export function streamCalls(pipeline: Pipeline, numLayers: number, callsOf: Call
   const calls: KernelCall[] = [];
   const guests: KernelCall[] = [];
   const signalled = new Set<string>();
-  const last = steps.findLast(({ nano }) => plan.get(nano.id)!.stream === SIDE);
+  const ordered = awaitedFirst(steps, ({ id }) => plan.get(id)!.awaited);
+  const last = ordered.findLast(({ nano }) => plan.get(nano.id)!.stream === SIDE);
   const lastBeside = last && signalOf(last.nano.id, last.layer);
   let alone = false;
-  for (const { nano, layer } of awaitedFirst(steps, ({ id }) => plan.get(id)!.awaited)) {
+  for (const { nano, layer } of ordered) {
     const place = plan.get(nano.id)!;
     const { stream, awaited } = place;
     // What waits for the last attention has nobody beside it, and gets the whole device.
