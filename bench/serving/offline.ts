@@ -2,11 +2,11 @@
  * `nanoflow bench offline`: total throughput (prompt and output tokens) of a model of a published shape with random
  * weights, with as many requests as memory allows, in the steady state: a queue that is never empty.
  *
- * The first requests start as if they had been running: the k-th has already made a share of its output, spread evenly,
- * so that ends and admissions are spread from the start (NanoFlow skips cycles to the same end, section 4.5 of its
- * evaluation). Tokens are counted over a window that begins when as many are decoding as in the steady state and lasts
- * until as many requests have ended as run at a time: each place has then served one request, so that prompt and output
- * tokens stand in the ratio of the workload, however the first requests' ends were spread.
+ * The first requests come at the pace of the steady state: as many in each step as end in one later. So when the first
+ * of them ends, as many run as ever will, spread evenly over their answers, and nothing has to settle. (A queue that is
+ * full from the start makes waves: many prompts, then many ends, for thousands of steps.) Tokens are counted from then
+ * on, until as many requests have ended as run at a time: each place has then served one request, so that prompt and
+ * output tokens stand in the ratio of the workload.
  */
 import { parseModelConfig } from '../../src/engine/model/config.ts';
 import { readJson } from '../../src/engine/model/modelFiles.ts';
@@ -34,7 +34,7 @@ export interface OfflineOptions extends SizeOptions {
   /** Least length of the measured window, and of what runs before it. */
   seconds: number;
   warmSeconds: number;
-  /** Overlapped pipelines with attention on so many SMs (halves, in green contexts, prompts beside decode). */
+  /** Overlapped pipelines with decode attention on so many SMs (halves, in green contexts). */
   attentionSms?: readonly number[];
   /** Other overlapped pipelines to compare, each in a window of its own after the plain order. */
   overlaps?: readonly OverlapOptions[];
@@ -78,8 +78,6 @@ export interface OfflineBench {
 
 /** Requests that wait at any time. */
 const QUEUE = 16;
-/** As many decoding requests as in the steady state, but for this part of them. */
-const NEARLY = 0.95;
 
 export async function runOfflineBench(options: OfflineOptions): Promise<OfflineBench> {
   const { print, shape, promptTokens, outputTokens } = options;
@@ -146,7 +144,6 @@ function overlapped(
       attentionShare,
       cut: 1,
       greenContexts: true,
-      prefillBeside: true,
       name: `halves, ${attentionShare} SMs`,
     })),
     ...overlaps,
@@ -215,19 +212,17 @@ async function measure(
   const random = new Random(7);
   let next = 0;
   let ended = 0;
-  const submit = (made: number): void => {
+  const submit = (): void => {
     const { vocabSize } = runner.config;
-    const prompt = Array.from({ length: promptTokens + made }, () => random.below(vocabSize));
-    engine.submit(greedyRequest(`${order} ${next++}`, prompt, outputTokens - made));
+    const prompt = Array.from({ length: promptTokens }, () => random.below(vocabSize));
+    engine.submit(greedyRequest(`${order} ${next++}`, prompt, outputTokens));
   };
-  // As many as run at the same time: each holds its prompt and half of its answer on average.
+  // In the steady state a batch has prompt and output tokens in the ratio of the workload, or memory ends before that:
+  // each request holds its prompt and half of its answer on average.
   const perRequest = (promptTokens + outputTokens / 2) / runner.sizes.pageSize;
-  const first = Math.min(runner.sizes.maxRequests, Math.floor((0.97 * runner.sizes.pages) / perRequest));
-  for (let k = 0; k < first; k++) submit(Math.floor(((k * 0.618034) % 1) * outputTokens));
-
-  // In the steady state a batch has prompt and output tokens in the ratio of the workload, or memory ends before that.
-  const outputPart = outputTokens / (promptTokens + outputTokens);
-  const steady = Math.min(first, runner.sizes.maxBatchTokens * outputPart);
+  const inMemory = Math.floor((0.97 * runner.sizes.pages) / perRequest);
+  const inBatch = Math.ceil((runner.sizes.maxBatchTokens * outputTokens) / (promptTokens + outputTokens));
+  const places = Math.max(1, Math.min(runner.sizes.maxRequests, inMemory, inBatch));
 
   let windowStart: number | undefined;
   let warmFrom: number | undefined;
@@ -236,23 +231,24 @@ async function measure(
   const meter = new PowerMeter();
   let power: PowerReading | undefined;
   try {
-    for (;;) {
-      while (engine.scheduler.waiting.length < QUEUE) submit(0);
+    for (let step = 1; ; step++) {
+      // A place takes a request, and so the engine a step, as often as it will when they end one after the other.
+      const due = Math.ceil((step * places) / outputTokens);
+      if (due <= places) for (; next < due;) submit();
+      else while (engine.scheduler.waiting.length < QUEUE) submit();
       for (const event of await engine.step()) {
         if (event.type === 'error') throw new Error(event.error.message);
         if (event.type === 'end') ended++;
       }
       const now = performance.now();
-      // The queue holds only later ones when the first have all been admitted.
-      const admitted = next > first + QUEUE;
-      if (warmFrom === undefined && admitted && steps.at(-1)!.decode + 1 >= NEARLY * steady) warmFrom = now;
+      if (warmFrom === undefined && ended > 0) warmFrom = now;
       if (windowStart === undefined && warmFrom !== undefined && now - warmFrom > warmSeconds * 1000) {
         windowStart = steps.at(-1)!.at;
         endedBefore = ended;
         meter.restart();
         preemptedBefore = engine.scheduler.preemptions;
       }
-      if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= first)
+      if (windowStart !== undefined && now - windowStart > seconds * 1000 && ended - endedBefore >= places)
         break;
     }
     power = meter.read();

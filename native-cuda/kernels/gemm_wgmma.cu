@@ -158,6 +158,13 @@ extern "C" __global__ void LAUNCH_LIMITS
       u32 before = STAGES;
       u32 step = work.from;
       do {
+        // Operands are late, as beside others that read memory: what the step before has read is given back first, so
+        // that one step more is under way. (Otherwise its instructions still run, and the next follow without a gap.)
+        if (before < STAGES && !isPast(full + 8 * stage, parity)) {
+          wgmmaWait<0>();
+          release(before);
+          before = STAGES;
+        }
         waitBarrier(full + 8 * stage, parity);
         const u64 a = weightTile + stage * (STAGE_BYTES >> 4), b = tokenTile + stage * (STAGE_BYTES >> 4);
         wgmmaFence();
