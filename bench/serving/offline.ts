@@ -15,7 +15,7 @@ import { ModelRunner, type BatchRunner } from '../../src/engine/model/runner.ts'
 import { chooseSizes, type SizeOptions } from '../../src/engine/model/sizes.ts';
 import type { Device } from '../../src/engine/device.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
-import { overlap, type OverlapOptions } from '../../src/engine/pipeline/presets.ts';
+import { inSequence, overlap, type OverlapOptions } from '../../src/engine/pipeline/presets.ts';
 import { greedyRequest } from '../../src/engine/schedule/greedy.ts';
 import { Random } from '../../src/engine/device/sim/random.ts';
 import { openDevice } from '../kernels/index.ts';
@@ -38,7 +38,7 @@ export interface OfflineOptions extends SizeOptions {
   attentionSms?: readonly number[];
   /** Other overlapped pipelines to compare, each in a window of its own after the plain order. */
   overlaps?: readonly OverlapOptions[];
-  /** The batch that they are made for: decode tokens, and prompt tokens beside them. */
+  /** The batch that they are made for: decode tokens, and prompt tokens beside them. Default that of the steady state. */
   mix?: { decode: number; prefill: number };
   print: (line: string) => void;
 }
@@ -136,7 +136,7 @@ export async function runOfflineBench(options: OfflineOptions): Promise<OfflineB
 
 function overlapped(
   runner: ModelRunner,
-  { overlaps = [], attentionSms = [], mix, maxBatchTokens }: OfflineOptions,
+  { overlaps = [], attentionSms = [], mix, promptTokens, outputTokens }: OfflineOptions,
 ): Pipeline[] {
   const wanted: OverlapOptions[] = [
     ...attentionSms.map((attentionShare): OverlapOptions => ({
@@ -149,10 +149,15 @@ function overlapped(
     ...overlaps,
   ];
   if (wanted.length === 0) return [];
-  const { decode, prefill } = mix ?? { decode: 340, prefill: (maxBatchTokens ?? 1024) - 340 };
-  const rows = { tokens: decode + prefill, decodeTokens: decode };
+  const tokens = runner.sizes.maxBatchTokens;
+  const decode = Math.round((tokens * outputTokens) / (promptTokens + outputTokens));
+  const rows = mix
+    ? { tokens: mix.decode + mix.prefill, decodeTokens: mix.decode }
+    : { tokens, decodeTokens: decode };
   const { defaultWorkgroups } = runner.device.target;
-  return wanted.map((choice) => overlap(runner.graph(), rows, defaultWorkgroups, choice));
+  const pipelines = wanted.map((choice) => overlap(runner.graph(), rows, defaultWorkgroups, choice));
+  // What splitting alone costs: the same nano-batches with nothing side by side.
+  return [...pipelines, { ...inSequence(pipelines[0]), name: 'in sequence' }];
 }
 
 function formatRow(row: OfflineRow, promptTokens: number, outputTokens: number): string {

@@ -1,12 +1,16 @@
 /**
- * `nanoflow bench overlap`: one batch on the cuda device through overlapped pipelines, and what each costs: the step, the
- * same step at context 1 (what everything but decode attention takes with that share of the SMs), power and clock; and for
- * the fastest (or those that `show` names), when each launch of a layer begins and ends, and on how many SMs it works.
+ * `nanoflow bench overlap`: one batch on the cuda device through overlapped pipelines, and what each costs: the step again
+ * and again, with power and clock; the step in turns with the other orders; the same at context 1 (what everything but
+ * decode attention takes with that share of the SMs); and for the fastest (or those that `show` names), when each launch
+ * of a layer begins and ends, and on how many SMs it works.
+ *
+ * In turns all orders run at one clock. Again and again, each runs at the clock that its own power leaves it, as in a
+ * server: that is what counts, and where a GPU is at its limit of power it is less than the gain in turns.
  */
 import type { ProfiledItem } from '../../src/engine/device.ts';
 import type { ModelRunner } from '../../src/engine/model/runner.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
-import { nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
+import { inSequence, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
 import { measureSteps, mixBatch, mixName, type BatchMix } from '../../src/engine/search/measure.ts';
 import { formatTable } from '../../src/cli/table.ts';
 import { openDevice } from '../kernels/index.ts';
@@ -29,12 +33,15 @@ export interface OverlapBenchOptions {
 
 export interface OverlapRow {
   name: string;
-  milliseconds: number;
-  /** The same at context 1. */
-  withoutAttention: number;
+  milliseconds: number; // again and again
   /** The plain order's time over this one's. */
   gain: number;
   power?: PowerReading;
+  /** In turns with the other orders. */
+  inTurns: number;
+  gainInTurns: number;
+  /** In turns, at context 1. */
+  withoutAttention: number;
 }
 
 /** A launch, as its CTAs recorded it. */
@@ -47,9 +54,9 @@ export interface LaunchLine {
   busy: number;
 }
 
-/** How long a step is repeated before its power is read, and while. */
+/** How long a step is repeated before it is timed, and while; each order twice, the second time in reverse. */
 const SETTLE_MS = 400;
-const READ_MS = 1000;
+const READ_MS = 800;
 
 export async function runOverlapBench(options: OverlapBenchOptions) {
   const { shape = 'llama-3-8b', layers = 8, mix: text = '344x1280+680', print } = options;
@@ -70,29 +77,38 @@ export async function runOverlapBench(options: OverlapBenchOptions) {
     print(
       `${shape}, ${layers} layers${zeroWeights ? ' of zeros' : ''}, ${mixName(mix)} on ${device.target.name}`,
     );
-    const times = await stepTimes(runner, orders, mix);
+    const turns = await stepTimes(runner, orders, mix);
     const without = await stepTimes(runner, orders, { ...mix, context: 1 });
-    const rows: OverlapRow[] = [];
-    for (const [i, { name, pipeline }] of orders.entries()) {
-      const power = await powerOf(runner, pipeline, mix);
-      const gain = times[0] / times[i];
-      rows.push({
-        name,
-        milliseconds: times[i],
-        withoutAttention: without[i],
-        gain,
-        ...(power && { power }),
-      });
-    }
-    const head = ['order', 'step, ms', 'at context 1', 'gain', 'W', 'MHz', 'J a step'];
-    const cells = rows.map(({ name, milliseconds, withoutAttention, gain, power }) => [
+    const repeated = await repeatAll(runner, orders, mix);
+    const rows = orders.map(({ name }, i): OverlapRow => ({
+      name,
+      ...repeated[i],
+      gain: repeated[0].milliseconds / repeated[i].milliseconds,
+      inTurns: turns[i],
+      gainInTurns: turns[0] / turns[i],
+      withoutAttention: without[i],
+    }));
+    const head = [
+      'order',
+      'step, ms',
+      'gain',
+      'W',
+      'MHz',
+      'J a step',
+      'in turns, ms',
+      'gain',
+      'at context 1',
+    ];
+    const cells = rows.map(({ name, milliseconds, gain, power, inTurns, gainInTurns, withoutAttention }) => [
       name,
       milliseconds.toFixed(3),
-      withoutAttention.toFixed(3),
       `${gain.toFixed(3)}x`,
       power ? power.watts.toFixed(0) : '',
-      power ? `${power.megahertz}` : '',
+      power ? power.megahertz.toFixed(0) : '',
       power ? ((power.watts * milliseconds) / 1000).toFixed(2) : '',
+      inTurns.toFixed(3),
+      `${gainInTurns.toFixed(3)}x`,
+      withoutAttention.toFixed(3),
     ]);
     for (const line of formatTable(head, cells).trimEnd().split('\n')) print(line);
     const best = rows.reduce((a, b) => (b.gain > a.gain ? b : a));
@@ -134,6 +150,8 @@ function ordersOf(runner: ModelRunner, mix: BatchMix, attentionSms: readonly num
   return [
     { name: 'plain', pipeline: undefined },
     { name: 'non-overlap', pipeline: nonOverlap(graph, rows, defaultWorkgroups) },
+    // What splitting alone costs: the same nano-batches with nothing side by side.
+    { name: 'halves', pipeline: inSequence(overlap(graph, rows, defaultWorkgroups, halves)) },
     ...attentionSms.flatMap((attentionShare) => [
       made(`${attentionShare} SMs`, { attentionShare, greenContexts: true }),
       made(`${attentionShare} SMs with prompts`, {
@@ -157,25 +175,52 @@ async function launchOnce(runner: ModelRunner, pipeline: Pipeline | undefined, m
   await (await runner.launch(mixBatch(runner, mix), [])).collect();
 }
 
-/** Power and clock while the step runs again and again; undefined where nobody tells. */
-async function powerOf(
+interface Repeated {
+  milliseconds: number;
+  power?: PowerReading;
+}
+
+/** Each order again and again, twice: what was warm first is last then. */
+async function repeatAll(runner: ModelRunner, orders: readonly Order[], mix: BatchMix): Promise<Repeated[]> {
+  const passes: Repeated[][] = orders.map(() => []);
+  const there = orders.map(({ pipeline }, i) => ({ pipeline, i }));
+  for (const { pipeline, i } of [...there, ...there.toReversed()]) {
+    passes[i].push(await repeatStep(runner, pipeline, mix));
+  }
+  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+  return passes.map((list) => {
+    const powers = list.flatMap(({ power }) => power ?? []);
+    const power = powers.length > 0 && {
+      watts: mean(powers.map(({ watts }) => watts)),
+      megahertz: mean(powers.map(({ megahertz }) => megahertz)),
+      limitWatts: powers[0].limitWatts,
+    };
+    return { milliseconds: mean(list.map(({ milliseconds }) => milliseconds)), ...(power && { power }) };
+  });
+}
+
+async function repeatStep(
   runner: ModelRunner,
   pipeline: Pipeline | undefined,
   mix: BatchMix,
-): Promise<PowerReading | undefined> {
+): Promise<Repeated> {
   const meter = new PowerMeter();
   try {
     await launchOnce(runner, pipeline, mix);
-    const repeat = async (milliseconds: number): Promise<void> => {
-      for (const end = performance.now() + milliseconds; performance.now() < end;) {
+    const repeat = async (milliseconds: number): Promise<number> => {
+      const begin = performance.now();
+      let steps = 0;
+      for (; performance.now() - begin < milliseconds; steps += 10) {
         for (let i = 0; i < 10; i++) runner.repeatLast();
         await runner.device.idle();
       }
+      return (performance.now() - begin) / steps;
     };
     await repeat(SETTLE_MS);
     meter.restart();
-    await repeat(READ_MS);
-    return meter.read();
+    const milliseconds = await repeat(READ_MS);
+    const power = meter.read();
+    return { milliseconds, ...(power && { power }) };
   } finally {
     meter.stop();
     runner.usePipelines(undefined);

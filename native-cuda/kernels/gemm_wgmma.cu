@@ -5,9 +5,10 @@
 // warpgroups that multiply; a tile is GROUPS * 64 * BLOCKS weight rows x TOKENS tokens. CTAs of a cluster (CLUSTER_W
 // along weights, CLUSTER_T along tokens) hold neighbouring tiles and load each operand tile once for those that share it.
 //
-// Whole tiles are dealt out in waves. Of the last one or two waves every tile is cut into equal ranges of K, when that
-// keeps more clusters busy than it costs; all tiles alike, so that what works at one time shares operands in L2. The
-// sums of the ranges meet in `scratch`; who has the last range of K adds them up, in the order of K.
+// Whole tiles are dealt out in waves. The tiles of the last one or two waves are cut along K, when that keeps more clusters
+// busy than it costs: all alike into equal ranges, so that what works at one time shares operands in L2, or so that every
+// cluster gets as many steps of them as the others. The sums of the ranges meet in `scratch`; who has the last range of K
+// adds them up, in the order of K.
 //
 // SILU: the rows of w are gate rows, then up rows; a tile holds 8 gate rows, 8 up rows, and so on in turn.
 // PROFILE: records each tile, and each part of one (lib/profile.cuh).
@@ -155,16 +156,8 @@ extern "C" __global__ void LAUNCH_LIMITS
 #endif
       Sums sums;
       u32 keep = 0;
-      u32 before = STAGES;
       u32 step = work.from;
       do {
-        // Operands are late, as beside others that read memory: what the step before has read is given back first, so
-        // that one step more is under way. (Otherwise its instructions still run, and the next follow without a gap.)
-        if (before < STAGES && !isPast(full + 8 * stage, parity)) {
-          wgmmaWait<0>();
-          release(before);
-          before = STAGES;
-        }
         waitBarrier(full + 8 * stage, parity);
         const u64 a = weightTile + stage * (STAGE_BYTES >> 4), b = tokenTile + stage * (STAGE_BYTES >> 4);
         wgmmaFence();
@@ -176,19 +169,17 @@ extern "C" __global__ void LAUNCH_LIMITS
           keep = 1;
         }
         wgmmaCommit();
-        // The instructions of the step before have read their stage.
-        wgmmaWait<1>();
-        if (before < STAGES) release(before);
-        before = stage;
+        // The other warpgroups keep the tensor cores busy. To have the next step's instructions queued here as well would
+        // hold two stages, and one step less would be under way: that costs more where memory is shared with others.
+        wgmmaWait<0>();
+        release(stage);
         if (++stage == STAGES) {
           stage = 0;
           parity ^= 1;
         }
       } while (++step < work.to);
-      wgmmaWait<0>();
 #pragma unroll
       for (u32 block = 0; block < BLOCKS; block++) wgmmaKeep(sums[block]);
-      release(before);
       u32 tileT, tileW;
       work.place(tileT, tileW);
       if (SPLIT && work.isPart()) {

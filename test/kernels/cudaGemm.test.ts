@@ -110,7 +110,7 @@ describe('scheduleOf', () => {
     ]) {
       for (let ctas = 60; ctas <= 132; ctas += 2) {
         const plan = scheduleOf(tiles, ctas / 2, steps);
-        expect((tiles * steps) / (ctas / 2) / plan.steps).toBeGreaterThan(0.9);
+        expect((tiles * steps) / (ctas / 2) / plan.steps).toBeGreaterThan(0.95);
       }
     }
   });

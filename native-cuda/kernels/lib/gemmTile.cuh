@@ -28,8 +28,9 @@
 #define LAUNCH_LIMITS __launch_bounds__(CONSUMERS + LOADERS, RESIDENT)
 #endif
 
-// What it costs to join the parts of a tile, in steps; and how many parts of tiles a cluster has at most (schedule.ts).
-constexpr u32 JOIN_STEPS = 8, MOST_UNITS = 3;
+// What it costs to join the parts of a tile, in steps, and with fair shares (a cluster may leave one part and join another);
+// how many parts of tiles a cluster has at most, and of how many steps at least (schedule.ts).
+constexpr u32 JOIN_STEPS = 8, FAIR_STEPS = 16, MOST_UNITS = 3, LEAST_STEPS = 4;
 
 constexpr u32 CLUSTER = CLUSTER_W * CLUSTER_T;
 constexpr u32 WEIGHTS = GROUPS * 64 * BLOCKS; // weight rows of a tile

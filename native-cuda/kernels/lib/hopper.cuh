@@ -28,13 +28,6 @@ __device__ __forceinline__ bool testBarrier(u32 barrier, u32 parity) {
                : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
   return done != 0;
 }
-// Whether that phase has ended, without waiting; alike for all threads of the warp.
-__device__ __forceinline__ bool isPast(u32 barrier, u32 parity) {
-  u32 done;
-  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-               : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
-  return __shfl_sync(0xffffffff, done, 0) != 0;
-}
 __device__ __forceinline__ void waitBarrier(u32 barrier, u32 parity) {
   asm volatile("{ .reg .pred p; again%=: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @!p bra again%=; }"
                ::"r"(barrier), "r"(parity) : "memory");
