@@ -90,8 +90,10 @@ describe('scheduleOf', () => {
         fc.integer({ min: 0, max: 3000 }),
         fc.integer({ min: 1, max: 300 }),
         fc.integer({ min: 1, max: 300 }),
-        (tiles, clusters, steps) => {
-          const plan = scheduleOf(tiles, clusters, steps);
+        fc.boolean(),
+        (tiles, clusters, steps, shares) => {
+          const plan = scheduleOf(tiles, clusters, steps, shares);
+          expect(plan.fair).toBe(plan.fair && shares);
           expect(plan.cut).toBeLessThanOrEqual(tiles);
           expect((tiles - plan.cut) % clusters === 0 || plan.parts === 1).toBe(true);
           expect(plan.cut * plan.parts).toBeLessThanOrEqual(MOST_UNITS * clusters);
@@ -109,7 +111,7 @@ describe('scheduleOf', () => {
       [16 * 8, 224],
     ]) {
       for (let ctas = 60; ctas <= 132; ctas += 2) {
-        const plan = scheduleOf(tiles, ctas / 2, steps);
+        const plan = scheduleOf(tiles, ctas / 2, steps, true);
         expect((tiles * steps) / (ctas / 2) / plan.steps).toBeGreaterThan(0.95);
       }
     }

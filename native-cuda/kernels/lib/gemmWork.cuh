@@ -27,28 +27,28 @@ struct Work {
     ways = 1;
     unit = cluster;
     if (SPLIT && rest > 0) {
-      constexpr u32 NEVER = 0x3ffffff, FAIR = 16; // lane 0 stands for "not cut", 16 for fair shares
+      constexpr u32 NEVER = 0x3ffffff, SHARES = 16; // lane 0 stands for "not cut", 16 for fair shares
       const u32 lane = threadIdx.x % 32;
       const u32 tryWays = lane % 16 + 1, tryCut = lane < 16 ? rest : rest + clusters;
       const u32 rounds = (tryCut * tryWays + clusters - 1) / clusters;
       u32 cost = (waves - lane / 16) * steps + rounds * ((steps + tryWays - 1) / tryWays + (tryWays > 1 ? JOIN_STEPS : 0));
       if (lane >= 16 && waves == 0 || tryWays > 1 && (rounds > MOST_UNITS || tryWays * LEAST_STEPS > steps)) cost = NEVER;
-      if (lane == FAIR) {
+      if (lane == SHARES) {
         const u32 share = rest * steps / clusters;
-        cost = share < 2 * LEAST_STEPS || clusters > 15 * rest ? NEVER : waves * steps + share + FAIR_STEPS;
+        cost = !FAIR || share < 2 * LEAST_STEPS || clusters > 15 * rest ? NEVER : waves * steps + share + FAIR_STEPS;
       }
       const u32 best = __reduce_min_sync(0xffffffff, cost << 5 | lane) % 32;
-      ways = best == FAIR ? 0 : best % 16 + 1;
+      ways = best == SHARES ? 0 : best % 16 + 1;
       if (ways != 1) {
-        cut = best <= FAIR ? rest : rest + clusters;
+        cut = best <= SHARES ? rest : rest + clusters;
         whole = tiles - cut;
       }
     }
   }
 
   __device__ bool next() {
-    if (unit >= whole + (ways == 0 ? 2 * clusters : cut * ways)) return false;
-    if (SPLIT && unit >= whole && ways == 0) return nextOfShare();
+    if (unit >= whole + (FAIR && ways == 0 ? 2 * clusters : cut * ways)) return false;
+    if (SPLIT && FAIR && unit >= whole && ways == 0) return nextOfShare();
     tile = unit;
     part = 0;
     parts = 1;

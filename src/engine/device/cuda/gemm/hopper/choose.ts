@@ -19,6 +19,8 @@ const FLOPS = 5.9e6;
 const BYTES_IN = 87e3;
 /** By warpgroups: one leaves the tensor cores idle at times; three do not share their four parts evenly. */
 const UNEVEN = { 1: 1.05, 2: 1, 3: 1.03 };
+/** Smallest tile, weight rows times tokens, that is dealt out in fair shares (FAIR in lib/gemmTile.cuh). */
+const FAIR_TILE = 128 * 96;
 /** Of the GPU: bytes of weights that memory delivers in a microsecond. */
 const MEMORY_BYTES = 3.09e6;
 
@@ -29,7 +31,7 @@ export function estimate(variant: HopperVariant, shape: HopperShape): number {
   const { tokens, groups, clusterW, clusterT } = variant;
   const tiles = Math.ceil(N / (weights * clusterW)) * Math.ceil(rows / (tokens * clusterT));
   const clusters = Math.max(1, Math.floor(workgroups / clusterOf(variant)));
-  const plan = scheduleOf(tiles, clusters, Math.ceil(K / STEP));
+  const plan = scheduleOf(tiles, clusters, Math.ceil(K / STEP), weights * tokens >= FAIR_TILE);
   // CTAs beyond one for each multiprocessor share it.
   const share = Math.max(1, workgroups / multiprocessors);
   const multiply = ((2 * weights * tokens * STEP) / FLOPS) * UNEVEN[groups];

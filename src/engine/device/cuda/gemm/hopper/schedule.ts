@@ -7,6 +7,8 @@ export const MOST_UNITS = 3;
 const FAIR_STEPS = 16;
 const LEAST_STEPS = 4;
 const MOST_PARTS = 16;
+/** Of fair shares: a tile in more parts would be joined for too long. */
+const MOST_CLUSTERS_A_TILE = 15;
 
 export interface Schedule {
   /** Tiles at the end that are cut along K, and into how many parts each (of fair shares: at most). */
@@ -19,37 +21,41 @@ export interface Schedule {
   joins: number;
 }
 
-/** @param steps steps of K of a tile */
-export function scheduleOf(tiles: number, clusters: number, steps: number): Schedule {
+/**
+ * @param steps steps of K of a tile
+ * @param shares whether the variant knows fair shares (FAIR in lib/gemmTile.cuh)
+ */
+export function scheduleOf(tiles: number, clusters: number, steps: number, shares: boolean): Schedule {
   const waves = Math.floor(tiles / clusters);
   const rest = tiles % clusters;
   if (rest === 0) return { cut: 0, parts: 1, fair: false, steps: waves * steps, joins: 0 };
   let best: Schedule = { cut: 0, parts: 1, fair: false, steps: (waves + 1) * steps, joins: 0 };
   let least = best.steps;
-  for (const borrowed of waves > 0 ? [0, 1] : [0]) {
+  // Equals are decided as in the kernel: not cut, equal parts, fair shares, equal parts of one wave more.
+  const consider = (schedule: Schedule, cost: number): void => {
+    if (cost < least) [best, least] = [schedule, cost];
+  };
+  const equalParts = (cut: number, whole: number): void => {
     for (let parts = 2; parts <= MOST_PARTS && parts * LEAST_STEPS <= steps; parts++) {
-      const cut = rest + borrowed * clusters;
       const rounds = Math.ceil((cut * parts) / clusters);
       if (rounds > MOST_UNITS) break;
       const each = Math.ceil(steps / parts);
-      const whole = (waves - borrowed) * steps;
-      const cost = whole + rounds * (each + JOIN_STEPS);
-      if (cost < least) {
-        least = cost;
-        best = { cut, parts, fair: false, steps: whole + rounds * each, joins: rounds };
-      }
+      consider(
+        { cut, parts, fair: false, steps: whole + rounds * each, joins: rounds },
+        whole + rounds * (each + JOIN_STEPS),
+      );
     }
-  }
+  };
+  equalParts(rest, waves * steps);
   const share = Math.floor((rest * steps) / clusters);
-  if (share >= 2 * LEAST_STEPS && clusters <= 15 * rest && waves * steps + share + FAIR_STEPS < least) {
+  if (shares && share >= 2 * LEAST_STEPS && clusters <= MOST_CLUSTERS_A_TILE * rest) {
     const run = waves * steps + Math.ceil((rest * steps) / clusters);
-    return {
-      cut: rest,
-      parts: Math.ceil(clusters / rest) + 1,
-      fair: true,
-      steps: run,
-      joins: FAIR_STEPS / JOIN_STEPS,
-    };
+    const parts = Math.ceil(clusters / rest) + 1;
+    consider(
+      { cut: rest, parts, fair: true, steps: run, joins: FAIR_STEPS / JOIN_STEPS },
+      waves * steps + share + FAIR_STEPS,
+    );
   }
+  if (waves > 0) equalParts(rest + clusters, (waves - 1) * steps);
   return best;
 }
