@@ -11,7 +11,13 @@ import type { ProfiledItem } from '../../src/engine/device.ts';
 import type { ModelRunner } from '../../src/engine/model/runner.ts';
 import type { Pipeline } from '../../src/engine/pipeline/pipeline.ts';
 import { inSequence, nonOverlap, overlap } from '../../src/engine/pipeline/presets.ts';
-import { measureSteps, mixBatch, mixName, type BatchMix } from '../../src/engine/search/measure.ts';
+import {
+  measureRepeated,
+  measureSteps,
+  mixBatch,
+  mixName,
+  type BatchMix,
+} from '../../src/engine/search/measure.ts';
 import { formatTable } from '../../src/cli/table.ts';
 import { openDevice } from '../kernels/index.ts';
 import { BenchError, usage } from './benchError.ts';
@@ -54,7 +60,7 @@ export interface LaunchLine {
   busy: number;
 }
 
-/** How long a step is repeated before it is timed, and while; each order twice, the second time in reverse. */
+/** How long a step is repeated before it is timed, and while. */
 const SETTLE_MS = 400;
 const READ_MS = 800;
 
@@ -180,51 +186,45 @@ interface Repeated {
   power?: PowerReading;
 }
 
-/** Each order again and again, twice: what was warm first is last then. */
+/** Each order again and again, with power and clock where somebody tells. */
 async function repeatAll(runner: ModelRunner, orders: readonly Order[], mix: BatchMix): Promise<Repeated[]> {
-  const passes: Repeated[][] = orders.map(() => []);
-  const there = orders.map(({ pipeline }, i) => ({ pipeline, i }));
-  for (const { pipeline, i } of [...there, ...there.toReversed()]) {
-    passes[i].push(await repeatStep(runner, pipeline, mix));
+  const readings: PowerReading[][] = orders.map(() => []);
+  let meter: PowerMeter | undefined;
+  try {
+    const times = await measureRepeated(
+      runner,
+      mixBatch(runner, mix),
+      orders.map(({ pipeline }) => pipeline),
+      {
+        settleMs: SETTLE_MS,
+        readMs: READ_MS,
+        watch: (index) => {
+          const started = (meter = new PowerMeter());
+          return {
+            begin: () => started.restart(),
+            end: () => {
+              readings[index].push(...[started.read()].filter((reading) => reading !== undefined));
+              started.stop();
+            },
+          };
+        },
+      },
+    );
+    return times.map((milliseconds, i) => {
+      const power = readings[i].length > 0 && {
+        watts: mean(readings[i].map(({ watts }) => watts)),
+        megahertz: mean(readings[i].map(({ megahertz }) => megahertz)),
+        limitWatts: readings[i][0].limitWatts,
+      };
+      return { milliseconds, ...(power && { power }) };
+    });
+  } finally {
+    meter?.stop();
   }
-  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
-  return passes.map((list) => {
-    const powers = list.flatMap(({ power }) => power ?? []);
-    const power = powers.length > 0 && {
-      watts: mean(powers.map(({ watts }) => watts)),
-      megahertz: mean(powers.map(({ megahertz }) => megahertz)),
-      limitWatts: powers[0].limitWatts,
-    };
-    return { milliseconds: mean(list.map(({ milliseconds }) => milliseconds)), ...(power && { power }) };
-  });
 }
 
-async function repeatStep(
-  runner: ModelRunner,
-  pipeline: Pipeline | undefined,
-  mix: BatchMix,
-): Promise<Repeated> {
-  const meter = new PowerMeter();
-  try {
-    await launchOnce(runner, pipeline, mix);
-    const repeat = async (milliseconds: number): Promise<number> => {
-      const begin = performance.now();
-      let steps = 0;
-      for (; performance.now() - begin < milliseconds; steps += 10) {
-        for (let i = 0; i < 10; i++) runner.repeatLast();
-        await runner.device.idle();
-      }
-      return (performance.now() - begin) / steps;
-    };
-    await repeat(SETTLE_MS);
-    meter.restart();
-    const milliseconds = await repeat(READ_MS);
-    const power = meter.read();
-    return { milliseconds, ...(power && { power }) };
-  } finally {
-    meter.stop();
-    runner.usePipelines(undefined);
-  }
+function mean(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0) / values.length;
 }
 
 /** The recording launches of one step, in the order of their begin. */

@@ -112,14 +112,14 @@ const benches: readonly SmallBench[] = [
         .option('--max-requests <n>', 'most requests at the same time', integer(1))
         .option(
           '--attention-sms <list>',
-          'also with overlapped pipelines: attention on so many SMs, products on the others',
+          'also with overlapped pipelines (attention on so many SMs, products on the others), and with the first in sequence',
           integers(1, 1024),
         ),
   },
   {
     name: 'overlap',
     description:
-      'one batch through overlapped pipelines: step, what it takes without attention, power, when each launch runs (cuda)',
+      'one batch through overlapped pipelines: step and power again and again, in turns, without attention, when each launch runs (cuda)',
     file: 'serving/overlapBench.ts',
     run: 'runOverlapBench',
     options: (command) =>
