@@ -239,8 +239,8 @@ async function measure(
     for (let step = 1; ; step++) {
       // A place takes a request, and so the engine a step, as often as it will when they end one after the other.
       const due = Math.ceil((step * places) / outputTokens);
-      if (due <= places) for (; next < due;) submit();
-      else while (engine.scheduler.waiting.length < QUEUE) submit();
+      const wanted = due <= places ? due - next : QUEUE - engine.scheduler.waiting.length;
+      for (let i = 0; i < wanted; i++) submit();
       for (const event of await engine.step()) {
         if (event.type === 'error') throw new Error(event.error.message);
         if (event.type === 'end') ended++;
