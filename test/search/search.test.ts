@@ -14,6 +14,7 @@ import { streamCandidates } from '../../src/engine/search/candidates.ts';
 import { descend } from '../../src/engine/search/descent.ts';
 import { solveStructure, type Solver } from '../../src/engine/search/milp.ts';
 import { randomStorage } from '../../src/engine/search/randomData.ts';
+import { measureRepeated, mixBatch } from '../../src/engine/search/measure.ts';
 import { bestOf, searchMix, type SearchRow } from '../../src/engine/search/search.ts';
 import { halfToFloat } from '../device/half.ts';
 import {
@@ -289,6 +290,25 @@ describe('on a device', () => {
     for (const { pipeline } of result.rows) {
       if (pipeline) expect(pipelineProblems(pipeline, runner.graph())).toEqual([]);
     }
+    runner.destroy();
+  }, 60_000);
+
+  it('measures each again and again, twice, the second time in reverse', async () => {
+    const runner = await loadRunner(device, goldenCases()[0], 'f32');
+    const mix = { decode: 2, context: 9, prefill: 6 };
+    const pipeline = overlap(runner.graph(), { tokens: 8, decodeTokens: 2 }, 2, { grid: 1 });
+    const seen: string[] = [];
+    const times = await measureRepeated(runner, mixBatch(runner, mix), [undefined, pipeline], {
+      settleMs: 1,
+      readMs: 1,
+      watch: (index) => {
+        seen.push(`${index}`);
+        return { begin: () => seen.push('begin'), end: () => seen.push('end') };
+      },
+    });
+    expect(seen.join(' ')).toBe('0 begin end 1 begin end 1 begin end 0 begin end');
+    expect(times).toHaveLength(2);
+    for (const time of times) expect(time).toBeGreaterThan(0);
     runner.destroy();
   }, 60_000);
 

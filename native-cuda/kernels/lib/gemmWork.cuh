@@ -8,7 +8,8 @@ struct Problem {
 
 // Which part of which tile comes next for a cluster. Every thread of it walks the same list: whole tiles [0, whole), then
 // what it has of `cut` tiles: each in `ways` ranges of K that are dealt out in turn; or with ways = 0 in fair shares: the
-// tiles' steps, one after the other, in as many equal runs as there are clusters (Stream-K after whole waves; Osama et al., PPoPP 2023).
+// tiles' steps, one after the other, in as many equal runs as there are clusters (Stream-K after whole waves; Osama et
+// al., PPoPP 2023).
 struct Work {
   u32 clusters, steps, tilesT, tilesW, groupT;
   u32 whole, cut, ways;
