@@ -66,7 +66,7 @@ const READ_MS = 800;
 
 export async function runOverlapBench(options: OverlapBenchOptions) {
   const { shape = 'llama-3-8b', layers = 8, mix: text = '344x1280+680', print } = options;
-  const { attentionSms = [24, 28, 32], zeroWeights = false, show } = options;
+  const { attentionSms = [28, 30, 32], zeroWeights = false, show } = options;
   const mix = usage(() => parseMix(text));
   if (mix.decode < 2 || mix.prefill < 2) {
     throw new BenchError(`got mix ${text}, expected decode and prompt tokens, e.g. 344x1280+680`);
