@@ -7,6 +7,7 @@ import type { ModelRunner } from '../model/runner.ts';
 import { nanoBatchOnly, nonOverlap, overlap } from '../pipeline/presets.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
 import { validatePipeline } from '../pipeline/validate.ts';
+import type { DenseBatch } from '../schedule/scheduler.ts';
 import { streamCandidates } from './candidates.ts';
 import { descend, type Scored } from './descent.ts';
 import {
@@ -158,7 +159,6 @@ export async function searchMix(
     const { median } = times[i];
     return { ...candidate, measured: median, gain: times[0].median / median };
   });
-  progressOf?.('measure', 0, 1, 'the fastest again and again');
   const checked = await checkFastest(runner, batch, measured, options);
   return { mix, rows: checked, best: bestOf(checked), profile, methods };
 }
@@ -166,7 +166,7 @@ export async function searchMix(
 /** The rows, those that look clearly faster in turns measured again and again beside the plain order. */
 async function checkFastest(
   runner: ModelRunner,
-  batch: ReturnType<typeof mixBatch>,
+  batch: DenseBatch,
   rows: readonly SearchRow[],
   options: SearchOptions,
 ): Promise<SearchRow[]> {
@@ -175,6 +175,7 @@ async function checkFastest(
     .toSorted((a, b) => a.measured - b.measured)
     .slice(0, MOST_CHECKED);
   if (faster.length === 0) return [...rows];
+  options.progressOf?.('measure', 0, 1, 'the fastest again and again');
   const list = [rows[0], ...faster];
   const times = await measureRepeated(
     runner,
