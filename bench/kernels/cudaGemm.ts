@@ -38,7 +38,7 @@ interface LinearRow {
 }
 
 const FEW = [1, 2, 4, 8, 16, 32, 64];
-const MANY = [128, 256, 512, 1024, 2048, 4096];
+const MANY = [96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096];
 /** Calls of one captured program. */
 const CALLS = 24;
 

@@ -8,7 +8,7 @@ import type { Pipeline } from '../pipeline/pipeline.ts';
 import type { PlannedRequest, SlotsInUse } from '../plan/batchMeta.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
 import { allocateSet } from './buffers.ts';
-import { bucket } from './buckets.ts';
+import { bucket, bucketStep } from './buckets.ts';
 import { pipelineCalls, pipelineSlots, type PipelineSlots } from './lower.ts';
 import { slotRanges, writePipelineBatch, type BatchShape } from './lowerBatch.ts';
 import { logitsCalls } from './plainProgram.ts';
@@ -97,8 +97,9 @@ export class PipelineSteps {
     samples: number,
   ): Promise<CompiledProgram[]> {
     const { maxBatchTokens, maxRequests } = this.#sizes;
-    const maxTokens = ranges.map(([start, end]) => bucket(end - start, maxBatchTokens));
-    const maxRows = bucket(samples, maxRequests);
+    const step = bucketStep(this.#parts.streams);
+    const maxTokens = ranges.map(([start, end]) => bucket(end - start, maxBatchTokens, step));
+    const maxRows = bucket(samples, maxRequests, step);
     const body = await this.#program(`pipeline ${id} ${maxTokens.join()} ${maxRows}`, () =>
       pipelineCalls(this.#parts, slots, { maxTokens, maxRows }, this.#tickets),
     );

@@ -13,7 +13,7 @@ import { writeSampling } from '../schedule/sampling.ts';
 import type { DenseBatch } from '../schedule/scheduler.ts';
 import type { BatchRunner, LaunchedStep, RunnerProgress } from './batchRunner.ts';
 import { allocateBuffers, bufferList, type ModelBuffers } from './buffers.ts';
-import { bucket, buckets } from './buckets.ts';
+import { bucket, buckets, bucketStep } from './buckets.ts';
 import type { ModelConfig } from './config.ts';
 import { batchShape, runsOf, type BatchShape } from './lowerBatch.ts';
 import type { ModelFiles } from './modelFiles.ts';
@@ -147,9 +147,8 @@ export class ModelRunner implements BatchRunner {
     return new ModelRunner(device, config, sizes, parts, unexpected);
   }
 
-  /** Programs of the plain order for every 256 tokens where they cost little. */
-  get #bucketStep(): number | undefined {
-    return this.#parts.streams ? 256 : undefined;
+  get #bucketStep(): number {
+    return bucketStep(this.#parts.streams);
   }
 
   get maxAdjustments(): number {
@@ -190,7 +189,7 @@ export class ModelRunner implements BatchRunner {
     for (const maxTokens of buckets(this.sizes.maxBatchTokens, this.#bucketStep)) {
       for (const tile128 of [true, false]) await this.#body({ maxTokens, tile128, merge: true }, onCompile);
     }
-    for (const rows of buckets(this.sizes.maxRequests)) {
+    for (const rows of buckets(this.sizes.maxRequests, this.#bucketStep)) {
       for (const tokens of buckets(this.sizes.maxBatchTokens, this.#bucketStep)) {
         if (tokens >= rows) await this.#head(rows, tokens, onCompile);
       }
@@ -272,7 +271,10 @@ export class ModelRunner implements BatchRunner {
       programs: async () => {
         const body = await this.#body(shape);
         if (batch.samples === 0) return [body];
-        return [body, await this.#head(bucket(batch.samples, sizes.maxRequests), shape.maxTokens)];
+        return [
+          body,
+          await this.#head(bucket(batch.samples, sizes.maxRequests, this.#bucketStep), shape.maxTokens),
+        ];
       },
     };
   }
