@@ -10,6 +10,7 @@
  *   node bench.mjs gemm-peers [filter] [rows,...]
  *   node bench.mjs attention-peers
  *   node bench.mjs interference [rows]
+ *   node bench.mjs power [rows,...]
  *   node bench.mjs offline ['{"layers": 4, "seconds": 5}']   (options of the command, as JSON)
  *   node bench.mjs overlap ['{"layers": 32, "mix": "344x1280+680"}']   (options of the command, as JSON)
  *   node bench.mjs load [shape] [layers]
@@ -25,6 +26,7 @@ import { runGemmPeers } from './kernels/cudaGemm.ts';
 import { runInterference } from './kernels/interference.ts';
 import { runKernelBench } from './kernels/index.ts';
 import { runJoinPairs } from './kernels/joinPairs.ts';
+import { runPower } from './kernels/power.ts';
 import { runAblationBench } from './serving/ablation.ts';
 import { runHostTimeBench } from './serving/hostTime.ts';
 import { runLoadBench } from './serving/loadTime.ts';
@@ -75,6 +77,7 @@ const benches: Record<string, () => Promise<object>> = {
   'gemm-peers': () =>
     runGemmPeers({ ...common, filter: args[0], rows: args[1] ? args[1].split(',').map(Number) : undefined }),
   interference: () => runInterference({ ...common, rows: args[0] ? Number(args[0]) : undefined }),
+  power: () => runPower({ ...common, rows: args[0] ? args[0].split(',').map(Number) : undefined }),
   offline: () =>
     runOfflineBench({
       ...common,

@@ -14,7 +14,7 @@ import { bandwidth, openCuda, race } from './cudaSetup.ts';
 const HEADS = { heads: 32, kvHeads: 8, headDim: 128 };
 const PAGE = 16;
 
-interface Request {
+export interface AttentionRequest {
   qLen: number;
   kvLen: number;
 }
@@ -43,12 +43,16 @@ export async function runAttentionPeers({ print }: { print: (line: string) => vo
   const { read } = await bandwidth(device);
   print(`${device.target.name}: read ${read.toFixed(0)} GB/s`);
   const random = new Random(3);
-  const decode = (count: number, low: number, high: number): Request[] =>
+  const decode = (count: number, low: number, high: number): AttentionRequest[] =>
     Array.from({ length: count }, () => ({ qLen: 1, kvLen: low + random.below(high - low + 1) }));
-  const prompts = (count: number, length: number): Request[] =>
+  const prompts = (count: number, length: number): AttentionRequest[] =>
     Array.from({ length: count }, () => ({ qLen: length, kvLen: length }));
   const rows: AttentionRow[] = [];
-  const measure = async (batch: string, requests: Request[], ways: readonly Way[]): Promise<void> => {
+  const measure = async (
+    batch: string,
+    requests: AttentionRequest[],
+    ways: readonly Way[],
+  ): Promise<void> => {
     for (const row of await timeBatch(device, batch, requests, ways, read)) {
       rows.push(row);
       print(format(row));
@@ -86,7 +90,7 @@ export async function runAttentionPeers({ print }: { print: (line: string) => vo
 }
 
 /** KV bytes that decoding requests read, and FLOP of causal prefill. */
-function workOf(requests: readonly Request[]): { bytes: number; flops: number } {
+function workOf(requests: readonly AttentionRequest[]): { bytes: number; flops: number } {
   const { heads, kvHeads, headDim } = HEADS;
   let bytes = 0;
   let flops = 0;
@@ -100,7 +104,7 @@ function workOf(requests: readonly Request[]): { bytes: number; flops: number } 
 async function timeBatch(
   device: CudaDevice,
   batch: string,
-  requests: readonly Request[],
+  requests: readonly AttentionRequest[],
   ways: readonly Way[],
   read: number,
 ): Promise<AttentionRow[]> {
@@ -108,7 +112,7 @@ async function timeBatch(
   const buffers = new Buffers(device, 11);
   const contestants = [];
   for (const { name, ctas = device.target.cuda.multiprocessors, calls } of ways) {
-    const call = makeCall(device, buffers, requests, ctas);
+    const call = attentionCall(device, buffers, requests, ctas);
     contestants.push({ name, program: await device.compile(name, calls(call)), times: 1 });
   }
   const times = await race(device, contestants, { warmUpMs: 200 });
@@ -129,10 +133,10 @@ async function timeBatch(
 }
 
 /** A call over random queries and KV, pages in random order, with its plan in a metadata buffer of its own. */
-function makeCall(
+export function attentionCall(
   device: CudaDevice,
   buffers: Buffers,
-  requests: readonly Request[],
+  requests: readonly AttentionRequest[],
   ctas: number,
 ): AttentionCall {
   const { heads, kvHeads, headDim } = HEADS;

@@ -34,6 +34,8 @@ export interface OverlapBenchOptions {
   zeroWeights?: boolean;
   /** Orders whose launches are shown; default the fastest. */
   show?: readonly string[];
+  /** For a profiler: only ONCE_STEPS steps of these orders. */
+  once?: readonly string[];
   print: (line: string) => void;
 }
 
@@ -63,10 +65,12 @@ export interface LaunchLine {
 /** How long a step is repeated before it is timed, and while. */
 const SETTLE_MS = 400;
 const READ_MS = 800;
+/** The first compiles, and finds caches cold. */
+const ONCE_STEPS = 3;
 
 export async function runOverlapBench(options: OverlapBenchOptions) {
   const { shape = 'llama-3-8b', layers = 8, mix: text = '344x1280+680', print } = options;
-  const { attentionSms = [28, 30, 32], zeroWeights = false, show } = options;
+  const { attentionSms = [28, 30, 32], zeroWeights = false, show, once } = options;
   const mix = usage(() => parseMix(text));
   if (mix.decode < 2 || mix.prefill < 2) {
     throw new BenchError(`got mix ${text}, expected decode and prompt tokens, e.g. 344x1280+680`);
@@ -76,13 +80,27 @@ export async function runOverlapBench(options: OverlapBenchOptions) {
     const runner = await mixRunner(device, shape, layers, [mix], { zeroWeights });
     const orders = ordersOf(runner, mix, attentionSms);
     const names = orders.map(({ name }) => name);
-    const unknown = show?.find((name) => !names.includes(name));
+    const unknown = [...(show ?? []), ...(once ?? [])].find((name) => !names.includes(name));
     if (unknown !== undefined) {
-      throw new BenchError(`got order '${unknown}' to show, expected some of ${names.join(', ')}`);
+      throw new BenchError(`got order '${unknown}', expected some of ${names.join(', ')}`);
     }
     print(
       `${shape}, ${layers} layers${zeroWeights ? ' of zeros' : ''}, ${mixName(mix)} on ${device.target.name}`,
     );
+    const about = {
+      device: { kind: device.target.kind, name: device.target.name },
+      model: shape,
+      layers,
+      mix,
+      zeroWeights,
+    };
+    if (once) {
+      for (const { name, pipeline } of orders.filter((order) => once.includes(order.name))) {
+        print(`${name}: ${ONCE_STEPS} steps`);
+        for (let step = 0; step < ONCE_STEPS; step++) await launchOnce(runner, pipeline, mix);
+      }
+      return { ...about, rows: [], lines: {} };
+    }
     const turns = await stepTimes(runner, orders, mix);
     const without = await stepTimes(runner, orders, { ...mix, context: 1 });
     const repeated = await repeatAll(runner, orders, mix);
@@ -124,15 +142,7 @@ export async function runOverlapBench(options: OverlapBenchOptions) {
       lines[name] = await launchLines(runner, pipeline, mix);
       printLines(name, lines[name], layers, print);
     }
-    return {
-      device: { kind: device.target.kind, name: device.target.name },
-      model: shape,
-      layers,
-      mix,
-      zeroWeights,
-      rows,
-      lines,
-    };
+    return { ...about, rows, lines };
   } finally {
     device.destroy();
   }

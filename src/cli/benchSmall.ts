@@ -94,6 +94,14 @@ const benches: readonly SmallBench[] = [
     options: (command) => command.option('--rows <n>', 'rows of the product', integer(1)),
   },
   {
+    name: 'power',
+    description:
+      'energy of the parts of a layer, each at the clock that its power leaves it: attention, products whole and in halves (cuda)',
+    file: 'kernels/power.ts',
+    run: 'runPower',
+    options: (command) => command.option('--rows <list>', 'rows of the products', integers(1, 65536)),
+  },
+  {
     name: 'offline',
     description:
       'total throughput in the steady state, as many requests as memory allows: a published shape with random weights',
@@ -129,6 +137,11 @@ const benches: readonly SmallBench[] = [
         .option('--mix <text>', 'the batch: DECODExCONTEXT+PREFILL', '344x1280+680')
         .option('--attention-sms <list>', 'SMs for attention', integers(1, 1024))
         .option('--zero-weights', 'for diagnosis: products of zeros, which draw little power')
+        .option(
+          '--once <orders>',
+          'only three steps of these orders, e.g. "plain,30 SMs", for a profiler: nothing is measured',
+          (text: string) => text.split(','),
+        )
         .option(
           '--show <orders>',
           'orders whose launches are shown, e.g. "plain,32 SMs"; default the fastest',
