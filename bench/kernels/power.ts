@@ -6,6 +6,7 @@
 import type { CompiledProgram } from '../../src/engine/device.ts';
 import type { CudaDevice } from '../../src/engine/device/cuda/cudaDevice.ts';
 import type { AttentionCall } from '../../src/engine/kernels/calls.ts';
+import { repeatFor } from '../../src/engine/search/measure.ts';
 import { PowerMeter, type PowerReading } from '../serving/powerMeter.ts';
 import { Buffers } from './buffers.ts';
 import { attentionCall, type AttentionRequest } from './cudaAttention.ts';
@@ -28,10 +29,9 @@ const DECODE: readonly AttentionRequest[] = Array.from({ length: 344 }, () => ({
 const PROMPT: readonly AttentionRequest[] = [{ qLen: 680, kvLen: 680 }];
 /** CTAs of decode attention beside products. */
 const FEW_CTAS = [32, 30];
-/** How long a part is repeated before it is read, and while; runs between two looks at the clock. */
+/** How long a part is repeated before it is read, and while. */
 const SETTLE_MS = 350;
 const READ_MS = 650;
-const AT_ONCE = 8;
 /** Runs of a part in one program. */
 const ATTENTIONS = 10;
 const PRODUCTS = 40;
@@ -93,27 +93,13 @@ async function settled(
   times: number,
 ): Promise<PowerRow> {
   const meter = new PowerMeter();
-  await repeatFor(device, program, SETTLE_MS);
+  const repeat = (milliseconds: number) => repeatFor(device, milliseconds, () => device.submit(program));
+  await repeat(SETTLE_MS);
   meter.restart();
-  const microseconds = (1000 * (await repeatFor(device, program, READ_MS))) / times;
+  const microseconds = (1000 * (await repeat(READ_MS))) / times;
   const power = meter.read();
   meter.stop();
   return { part, microseconds, ...(power && { power, millijoules: (power.watts * microseconds) / 1000 }) };
-}
-
-/** Milliseconds of a run. */
-async function repeatFor(
-  device: CudaDevice,
-  program: CompiledProgram,
-  milliseconds: number,
-): Promise<number> {
-  const began = performance.now();
-  let runs = 0;
-  for (; runs === 0 || performance.now() - began < milliseconds; runs += AT_ONCE) {
-    for (let i = 0; i < AT_ONCE; i++) device.submit(program);
-    await device.idle();
-  }
-  return (performance.now() - began) / runs;
 }
 
 function format({ part, microseconds, power, millijoules }: PowerRow): string {

@@ -4,6 +4,7 @@
  * then looks faster has to be so again and again, at the clock that its own power leaves it (measureRepeated).
  */
 import { BLOCK_BYTES, randomStorage } from './randomData.ts';
+import type { Device } from '../device.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
 import { greedyRequest } from '../schedule/greedy.ts';
@@ -147,8 +148,19 @@ export interface RepeatOptions {
   watch?: (index: number) => { begin(): void; end(): void };
 }
 
-/** Steps between two looks at the clock. */
-const STEPS_AT_ONCE = 8;
+/** Runs between two looks at the clock. */
+const AT_ONCE = 8;
+
+/** Milliseconds of a run of what `submit` submits, repeated for so long without a pause. */
+export async function repeatFor(device: Device, milliseconds: number, submit: () => void): Promise<number> {
+  const began = performance.now();
+  let runs = 0;
+  for (; runs === 0 || performance.now() - began < milliseconds; runs += AT_ONCE) {
+    for (let i = 0; i < AT_ONCE; i++) submit();
+    await device.idle();
+  }
+  return (performance.now() - began) / runs;
+}
 
 /**
  * Milliseconds of a step that is repeated without a pause, as a server does it. In turns all candidates share one clock;
@@ -162,15 +174,7 @@ export async function measureRepeated(
   candidates: readonly (Pipeline | undefined)[],
   { settleMs = 300, readMs = 600, watch }: RepeatOptions = {},
 ): Promise<number[]> {
-  const repeat = async (milliseconds: number): Promise<number> => {
-    const began = performance.now();
-    let steps = 0;
-    for (; steps === 0 || performance.now() - began < milliseconds; steps += STEPS_AT_ONCE) {
-      for (let i = 0; i < STEPS_AT_ONCE; i++) runner.repeatLast();
-      await runner.device.idle();
-    }
-    return (performance.now() - began) / steps;
-  };
+  const repeat = (milliseconds: number) => repeatFor(runner.device, milliseconds, () => runner.repeatLast());
   const sums = candidates.map(() => 0);
   const order = candidates.map((_, index) => index);
   try {
